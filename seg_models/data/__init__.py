@@ -1,0 +1,1 @@
+"""Data sets, transforms and label tables. Importing this package imports none of them."""

