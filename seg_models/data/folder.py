@@ -1,0 +1,131 @@
+"""A plain folder of images and index masks.
+
+root/classes.yaml
+root/images/<split>/<name>.jpg|.jpeg|.png       RGB
+root/labels/<split>/<name>.png                  one channel, class index, ignore_index where not labelled
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from seg_models.data.labels import read_label_table
+from seg_models.losses import IGNORE
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+# (RGB uint8 (H, W, 3), labels uint8 (H, W), generator) -> the same kinds at the network's size
+Transform = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+
+
+class FolderDataError(ValueError):
+    """A data folder that is missing, empty, incomplete or holds labels outside its classes."""
+
+
+class FolderDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Images and index masks of one split, of one folder or of several with the same classes.
+
+    Args:
+        roots: folders with classes.yaml, images/ and labels/.
+        split: name of the sub-folder.
+        transform: applied to each pair; None leaves it as it is.
+        seed: with the epoch and the index it seeds the transform's generator, so that a run can be repeated whatever
+            the number of loader workers (see `EpochShuffle`).
+
+    Raises:
+        FolderDataError: no such folder or split, no images, an image without its mask, or folders whose classes differ.
+    """
+
+    def __init__(
+        self, roots: Sequence[str | Path], split: str, transform: Transform | None = None, seed: int = 0
+    ) -> None:
+        self.transform, self.seed = transform, seed
+        self.table = read_label_table(Path(roots[0]) / "classes.yaml")
+        self.images: list[Path] = []
+        self.masks: list[Path] = []
+        for root in map(Path, roots):
+            if read_label_table(root / "classes.yaml").names != self.table.names:
+                raise FolderDataError(f"{root} has other classes than {roots[0]}; folders used together need the same")
+            folder = root / "images" / split
+            if not folder.is_dir():
+                splits = sorted(p.name for p in (root / "images").glob("*") if p.is_dir())
+                raise FolderDataError(f"{root} has no split {split!r}; it has: {', '.join(splits) or 'none'}")
+            images = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+            if not images:
+                raise FolderDataError(f"no images in {folder}; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+            self.images += images
+            self.masks += [root / "labels" / split / f"{image.stem}.png" for image in images]
+        missing = [mask for mask in self.masks if not mask.is_file()]
+        if missing:
+            raise FolderDataError(
+                f"{len(missing)} of {len(self.images)} images have no mask; the first is {missing[0]}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The untouched pair: RGB uint8 (H, W, 3) and labels uint8 (H, W) with IGNORE where not labelled.
+
+        Raises:
+            FolderDataError: a file that cannot be decoded, sizes that differ, or an id that is no class.
+        """
+        image = cv2.imread(str(self.images[index]), cv2.IMREAD_COLOR)
+        labels = cv2.imread(str(self.masks[index]), cv2.IMREAD_UNCHANGED)
+        if image is None or labels is None:
+            broken = self.images[index] if image is None else self.masks[index]
+            raise FolderDataError(f"{broken} cannot be decoded as an image; replace it or delete the pair")
+        if labels.shape != image.shape[:2]:
+            raise FolderDataError(
+                f"{self.masks[index]} is {labels.shape}, its image {image.shape[:2]}; same size expected"
+            )
+        unknown = (labels >= len(self.table.names)) & (labels != self.table.ignore_index)
+        if unknown.any():
+            ids = np.unique(labels[unknown]).tolist()
+            raise FolderDataError(
+                f"{self.masks[index]} holds ids {ids}; expected 0..{len(self.table.names) - 1} or {self.table.ignore_index}"
+            )
+        if self.table.ignore_index != IGNORE:
+            labels = np.where(labels == self.table.ignore_index, IGNORE, labels).astype(np.uint8)
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels
+
+    def __getitem__(self, key: int) -> tuple[Tensor, Tensor]:
+        """uint8 image (3, H, W) and int64 labels (H, W), transformed. The key is epoch * len(self) + index."""
+        epoch, index = divmod(key, len(self))
+        image, labels = self.read(index)
+        if self.transform is not None:
+            image, labels = self.transform(image, labels, np.random.default_rng((self.seed, epoch, index)))
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(labels).long()
+
+
+class EpochShuffle(Sampler[int]):
+    """Shuffled keys of a FolderDataset, a new order and new augmentations each epoch, the same again from the same seed.
+
+    Args:
+        size: images of the data set.
+        seed: of the order.
+        rank, world: this process and the number of processes, each of which gets its own share of every epoch.
+    """
+
+    def __init__(self, size: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        self.size, self.seed, self.rank, self.world = size, seed, rank, world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch, also after a resume."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size // self.world
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
+        share = order[self.rank : len(self) * self.world : self.world]
+        return iter((self.epoch * self.size + share).tolist())

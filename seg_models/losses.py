@@ -1,0 +1,36 @@
+"""Losses shared by several papers. Labels are int64 with `IGNORE` where a pixel is not labelled."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORE = 255
+
+
+def top_fraction_cross_entropy(logits: Tensor, labels: Tensor, fraction: float = 0.2) -> Tensor:
+    """Cross entropy over the hardest pixels of each image (Superpixel Transformer, IV-A: top 20 %).
+
+    Args:
+        logits: (B, K, H, W).
+        labels: int64 (B, H, W) in [0, K) or IGNORE.
+        fraction: share of each image's labelled pixels that counts, in (0, 1]; 1 is the plain mean.
+
+    Returns:
+        scalar: the mean over images of the mean over their hardest pixels. Images without any labelled pixel do not
+        count; a batch without any gives 0 (with a gradient of 0).
+
+    Raises:
+        ValueError: `fraction` outside (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction is {fraction}; expected a number in (0, 1]")
+    losses = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="none").flatten(1)  # (B, H*W)
+    labelled = (labels != IGNORE).flatten(1).sum(1)  # (B,)
+    kept = (labelled * fraction).ceil().long()  # (B,)
+    # Pixels without a label have loss 0 and so sort last; one sort serves images with different counts.
+    hardest = losses.topk(int(kept.max()), dim=1).values if kept.max() > 0 else losses[:, :1]
+    rank = torch.arange(hardest.shape[1], device=hardest.device)
+    total = (hardest * (rank < kept[:, None])).sum(1)  # (B,)
+    return (total / kept.clamp(min=1)).sum() / (kept > 0).sum().clamp(min=1)

@@ -1,0 +1,299 @@
+"""Train a model by a recipe: `python -m seg_models.train --config config/recipes/rooms_spt_lite0.yaml`.
+
+Lightning runs the loop. In the run's folder it leaves checkpoints (`last.ckpt`, and one at each validation), the
+recipe as it was run, and TensorBoard logs. `--resume` goes on from the last checkpoint. One machine, `torchrun` and
+SLURM take the same command (`trainer.devices`, `trainer.num_nodes`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning
+import torch
+import yaml
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from seg_models.build import build_model
+from seg_models.data.folder import EpochShuffle, FolderDataset
+from seg_models.data.labels import LabelTable
+from seg_models.data.transforms import RandomScaleCropFlip, Resize
+from seg_models.metrics import ConfusionMatrix
+from seg_models.recipe import Recipe, RecipeError, read_recipe, recipe_from_dict
+from seg_models.segmentation_model import SegmentationModel
+
+
+def normalize(image: Tensor, normalization: dict[str, list[float]]) -> Tensor:
+    """uint8 RGB (B, 3, H, W) -> float, (image - mean) / std, channels last (the layout that convolutions are quickest in)."""
+    mean = torch.tensor(normalization["mean"], device=image.device).reshape(1, 3, 1, 1)
+    std = torch.tensor(normalization["std"], device=image.device).reshape(1, 3, 1, 1)
+    return ((image - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def model_from_recipe(recipe: Recipe, num_classes: int, pretrained: bool | None = None) -> SegmentationModel:
+    """The recipe's model; `pretrained` overrides the recipe's (a checkpoint's weights replace them anyway)."""
+    model = recipe.model
+    return build_model(
+        model.name,
+        model.backbone,
+        num_classes,
+        (model.image_size[0], model.image_size[1]),
+        model.pretrained if pretrained is None else pretrained,
+        model.drop_path_rate,
+        **model.options,
+    )
+
+
+def warmup_then_poly(warmup_steps: int, steps: int, power: float) -> Callable[[int], float]:
+    """Factor of the learning rate at a step: linear to 1 over the warm-up, then (1 - progress)^power to 0."""
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / (warmup_steps + 1)
+        return max(0.0, 1 - (step - warmup_steps) / max(1, steps - warmup_steps)) ** power
+
+    return factor
+
+
+class SegmentationTask(lightning.LightningModule):
+    """A model with its recipe: loss, optimiser, schedule, validation.
+
+    The checkpoint carries the recipe and the label table as plain values, so it can be evaluated and exported alone.
+    """
+
+    def __init__(self, recipe: dict[str, Any], table: dict[str, Any], pretrained: bool | None = None) -> None:
+        super().__init__()
+        self.save_hyperparameters("recipe", "table")
+        self.recipe = recipe_from_dict(recipe)
+        self.table = LabelTable(tuple(table["names"]), tuple(tuple(c) for c in table["palette"]))  # type: ignore[arg-type]
+        self.model = model_from_recipe(self.recipe, len(self.table.names), pretrained)
+        self.confusion = ConfusionMatrix(len(self.table.names))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        """One batch: uint8 images (B, 3, H, W), int64 labels (B, H, W) -> the sum of the paper's loss terms."""
+        image, labels = batch
+        terms = self.model.loss(self.model(normalize(image, self.model.normalization)), labels)
+        loss = torch.stack(list(terms.values())).sum()
+        self.log("loss", loss, prog_bar=True)
+        self.log_dict({f"loss/{name}": value for name, value in terms.items()})
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Start counting anew."""
+        self.confusion = ConfusionMatrix(len(self.table.names))
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        """Count one batch at the network's size."""
+        image, labels = batch
+        prediction = self.model(normalize(image, self.model.normalization))
+        self.confusion.add(prediction.logits.argmax(1), labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log mIoU and pixel accuracy over all processes."""
+        if self.trainer.world_size > 1:
+            gathered = self.all_gather(self.confusion.counts.to(self.device))
+            assert isinstance(gathered, Tensor)
+            self.confusion.counts = gathered.sum(0).cpu()
+        scores = self.confusion.scores()
+        self.log("val/miou", scores.miou, prog_bar=True)
+        self.log("val/pixel_accuracy", scores.pixel_accuracy)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with a slower backbone; no weight decay on vectors and learned grids, which have no scale to shrink."""
+        settings, schedule = self.recipe.optimizer, self.recipe.schedule
+        groups = parameter_groups(self.model, settings.lr, settings.weight_decay, settings.backbone_lr_scale)
+        optimizer = torch.optim.AdamW(groups, lr=settings.lr)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, warmup_then_poly(schedule.warmup_steps, schedule.steps, schedule.power)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def parameter_groups(
+    model: nn.Module, lr: float, weight_decay: float, backbone_lr_scale: float
+) -> list[dict[str, Any]]:
+    """Four groups: backbone or decoder, with or without weight decay (matrices and convolutions only have it)."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        learned_grid = parameter.shape[:1] == (1,)  # position embeddings and queries
+        decays = parameter.ndim > 1 and not learned_grid
+        groups.setdefault((name.startswith("backbone."), decays), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": lr * (backbone_lr_scale if in_backbone else 1.0),
+            "weight_decay": weight_decay if decays else 0.0,
+        }
+        for (in_backbone, decays), parameters in groups.items()
+    ]
+
+
+def loaders(recipe: Recipe, rank: int = 0, world: int = 1) -> tuple[DataLoader, DataLoader, LabelTable]:
+    """Training and validation loaders and the label table.
+
+    Raises:
+        FolderDataError, LabelTableError: the recipe's data is not there or not as it should be.
+    """
+    data, size = recipe.data, (recipe.model.image_size[0], recipe.model.image_size[1])
+    augment = RandomScaleCropFlip(size, (data.scale[0], data.scale[1]))
+    train = FolderDataset(data.roots, data.train_split, augment, recipe.seed)
+    val = FolderDataset(data.roots, data.val_split, Resize(size))
+    if len(train) < data.batch_size * world:
+        raise RecipeError(
+            f"{len(train)} training images do not fill a batch of {data.batch_size} on {world} process(es)"
+        )
+    sampler = EpochShuffle(len(train), recipe.seed, rank, world)
+    return (
+        DataLoader(
+            train,
+            data.batch_size,
+            sampler=sampler,
+            num_workers=data.workers,
+            drop_last=True,
+            worker_init_fn=one_thread_a_worker,
+        ),
+        DataLoader(val, data.batch_size, num_workers=data.workers, worker_init_fn=one_thread_a_worker),
+        train.table,
+    )
+
+
+def one_thread_a_worker(worker: int) -> None:
+    """Loader workers are processes already; OpenCV's own threads in each would fight the model for the cores."""
+    cv2.setNumThreads(0)
+
+
+class RecipeData(lightning.LightningDataModule):
+    """Makes the loaders once Lightning knows how many processes there are."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+
+    def train_dataloader(self) -> DataLoader:
+        """Augmented training split, this process's share."""
+        assert self.trainer is not None
+        return loaders(self.recipe, self.trainer.global_rank, self.trainer.world_size)[0]
+
+    def val_dataloader(self) -> DataLoader:
+        """Validation split at the network's size."""
+        return loaders(self.recipe)[1]
+
+
+def train(recipe: Recipe, out: Path, resume: bool = False, init_from: Path | None = None) -> Path:
+    """Run a recipe.
+
+    Args:
+        recipe: what to train.
+        out: folder of the run; made if need be.
+        resume: go on from out/last.ckpt.
+        init_from: start from the weights of this checkpoint of the same model (fine-tuning).
+
+    Returns:
+        path of the last checkpoint.
+
+    Raises:
+        RecipeError: nothing to resume from, or `out` already holds a run and `resume` is False.
+        FolderDataError, ModelError, BackboneError: data or model cannot be had.
+    """
+    last = out / "last.ckpt"
+    if resume and not last.is_file():
+        raise RecipeError(f"nothing to resume: {last} does not exist; start without --resume")
+    if not resume and last.is_file():
+        raise RecipeError(f"{out} already holds a run; go on with --resume or choose another --out")
+    lightning.seed_everything(recipe.seed, workers=True)
+    if recipe.trainer.threads:
+        torch.set_num_threads(recipe.trainer.threads)
+    table = loaders(recipe)[2]  # data errors come before anything is built
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "recipe.yaml").write_text(yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False), encoding="utf-8")
+    task = SegmentationTask(
+        dataclasses.asdict(recipe), {"names": list(table.names), "palette": [list(c) for c in table.palette]}
+    )
+    task.model.to(memory_format=torch.channels_last)
+    if init_from is not None:
+        task.load_state_dict(read_checkpoint(init_from)["state_dict"])
+    settings = recipe.trainer
+    trainer = lightning.Trainer(
+        max_steps=recipe.schedule.steps,
+        precision=settings.precision,  # type: ignore[arg-type]
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        gradient_clip_val=recipe.optimizer.clip_grad_norm or None,
+        val_check_interval=min(settings.validate_every_steps, recipe.schedule.steps),
+        check_val_every_n_epoch=None,
+        use_distributed_sampler=False,  # EpochShuffle already splits each epoch
+        # Bilinear resizing has no deterministic backward pass on CUDA, so a warning is the most that can be asked.
+        deterministic="warn",
+        logger=TensorBoardLogger(out, name="", version="tensorboard"),
+        log_every_n_steps=10,
+        callbacks=[
+            # The last weights are the result. None is picked by its score: the validation rooms stay unseen.
+            ModelCheckpoint(out, filename="step{step}", auto_insert_metric_name=False, save_last=True),
+            LearningRateMonitor("step"),
+            TQDMProgressBar(refresh_rate=10),
+        ],
+    )
+    trainer.fit(task, datamodule=RecipeData(recipe), ckpt_path=str(last) if resume else None)
+    return last
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, loaded without executing pickled code.
+
+    Raises:
+        RecipeError: no such file, or not a checkpoint of `seg_models.train`.
+    """
+    if not path.is_file():
+        raise RecipeError(f"no checkpoint at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise RecipeError(
+            f"{path} is no readable checkpoint ({type(error).__name__}); expected one of seg_models.train"
+        ) from error
+    if not isinstance(content, dict) or not {"state_dict", "hyper_parameters"} <= content.keys():
+        raise RecipeError(f"{path} holds no state_dict and hyper_parameters; expected a checkpoint of seg_models.train")
+    return content
+
+
+def load_task(path: Path) -> SegmentationTask:
+    """The task of a checkpoint, weights loaded strictly, in eval mode."""
+    content = read_checkpoint(path)
+    task = SegmentationTask(**content["hyper_parameters"], pretrained=False)
+    task.load_state_dict(content["state_dict"])
+    return task.eval()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code (2: bad input, one line says what)."""
+    parser = argparse.ArgumentParser(prog="python -m seg_models.train", description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, required=True, help="recipe, YAML")
+    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/<name of the recipe>)")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
+    parser.add_argument("--init-from", type=Path, help="start from the weights of this checkpoint")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. schedule.steps=100 data.batch_size=4")
+    args = parser.parse_args(arguments)
+    try:
+        recipe = read_recipe(args.config, args.overrides)
+        last = train(recipe, args.out or Path("runs") / recipe.name, args.resume, args.init_from)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"done: {last}; next: python -m seg_models.evaluate --checkpoint {last}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
