@@ -1,0 +1,110 @@
+"""What every inference engine offers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+
+import numpy as np
+
+from seg_perception.model_file import ModelInfo
+
+PRECISIONS = ("f32", "fast")
+
+
+class EngineError(RuntimeError):
+    """An engine is not installed, cannot load a model, or failed while running. The message is one line."""
+
+
+class Engine(ABC):
+    """Runs one deployment model.
+
+    An engine is used by one thread at a time; it may be opened in one thread and used in another.
+
+    Args:
+        info: the model, already read and checked by `read_model_info`.
+        threads: CPU threads for one inference; 0 leaves the choice to the engine.
+        precision: "f32" computes in 32-bit floats, so that results compare with training and between machines;
+            "fast" lets the engine use what is quickest on the device (bfloat16, TF32, half floats).
+        batch_size: images in every call of `infer`. Fixed at `open`, because engines plan better for a known size.
+
+    Raises:
+        ValueError: an argument is outside its range, or the model is fixed to another batch size.
+    """
+
+    name: str
+
+    def __init__(self, info: ModelInfo, threads: int = 0, precision: str = "f32", batch_size: int = 1) -> None:
+        if threads < 0:
+            raise ValueError(f"threads is {threads}, expected 0 (the engine's choice) or more")
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is {precision!r}, expected one of: {', '.join(PRECISIONS)}")
+        if batch_size < 1:
+            raise ValueError(f"batch size is {batch_size}, expected 1 or more")
+        if info.batch_size is not None and info.batch_size != batch_size:
+            raise ValueError(
+                f"model file {info.path} is fixed to a batch of {info.batch_size}, asked for {batch_size}; "
+                "export it with a dynamic batch"
+            )
+        self.info = info
+        self.threads = threads
+        self.precision = precision
+        self.batch_size = batch_size
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """Version, device and settings in one line, for logs and reports."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Load the model. Opening an open engine does nothing.
+
+        Raises:
+            EngineError: the engine is not installed or cannot load this model.
+        """
+
+    @abstractmethod
+    def infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Run the model.
+
+        Args:
+            image: uint8 [B, H, W, 3], RGB, C-contiguous, B the batch size and (H, W) the model's input size.
+
+        Returns:
+            `labels` uint8 [B, H, W], `confidence` uint8 [B, H, W] and, for superpixel models, `superpixels`
+            int32 [B, H, W]. The arrays belong to the engine and hold until the next call.
+
+        Raises:
+            EngineError: the engine is not open, or failed.
+            ValueError: the array is of another shape or type.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the model. Closing a closed engine does nothing; it can be opened again."""
+
+    def __enter__(self) -> Engine:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def output_names(self) -> list[str]:
+        """The model's outputs, in the order of the contract."""
+        return ["labels", "confidence", "superpixels"] if self.info.has_superpixels else ["labels", "confidence"]
+
+    def _check_image(self, image: np.ndarray) -> None:
+        expected = (self.batch_size, *self.info.input_size, 3)
+        if image.shape != expected or image.dtype != np.uint8:
+            raise ValueError(f"image is {image.dtype} {list(image.shape)}, expected uint8 {list(expected)}")
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of an engine's message: the lines before it say where in its own source it failed."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in reversed(lines) if line), type(error).__name__)
