@@ -23,7 +23,7 @@ from seg_models.backbones import ConvBackbone
 from seg_models.losses import top_fraction_cross_entropy
 from seg_models.ops import neighbourhood as nb
 from seg_models.prediction import Prediction
-from seg_models.segmentation_model import SegmentationModel
+from seg_models.segmentation_model import Decision, SegmentationModel, most_probable
 
 PIXEL_STRIDE = 8  # "bilinear resizing to stride 8", IV-A
 
@@ -181,6 +181,8 @@ class SuperpixelTransformer(SegmentationModel):
         )
         self.classifier = nn.Linear(width, num_classes)
         self.superpixel_grid = (rows, cols)
+        self.cell = (superpixel_stride, superpixel_stride)  # of image pixels
+        self.feature_cell = (superpixel_stride // PIXEL_STRIDE,) * 2  # of pixel features
         self.hard_pixel_fraction = hard_pixel_fraction
 
     def forward(self, image: Tensor) -> Prediction:
@@ -195,16 +197,36 @@ class SuperpixelTransformer(SegmentationModel):
             (padded) image's grid.
         """
         height, width_px = image.shape[-2:]
-        image = F.pad(image, (0, -width_px % self.stride, 0, -height % self.stride))
-        pixels, superpixels = self.tokenize(image)
-        class_logits = self.classify(superpixels)  # (B, R, C, K)
-
-        cell = (self.superpixel_stride // PIXEL_STRIDE,) * 2
-        image_cell = (self.superpixel_stride,) * 2
-        logits = nb.upsample_in_cells(nb.association_logits(pixels, superpixels), cell, image_cell)
-        scores = nb.paint(nb.association(logits), class_logits, image_cell)  # (B, K, H, W)
-        owner = None if self.training else nb.hard_superpixels(logits, image_cell)[:, :height, :width_px]
+        association_logits, class_logits = self.associate(image)
+        scores = nb.paint(nb.association(association_logits), class_logits, self.cell)  # (B, K, H, W)
+        owner = None if self.training else nb.hard_superpixels(association_logits, self.cell)[:, :height, :width_px]
         return Prediction(scores[..., :height, :width_px], owner)
+
+    def decide(self, image: Tensor) -> Decision:
+        """As the base class. Decides cell by cell, so that K scores a pixel are never rearranged into an image."""
+        height, width_px = image.shape[-2:]
+        association_logits, class_logits = self.associate(image)
+        scores = nb.association(association_logits) @ nb.gather_neighbours(class_logits)  # (B, R, C, P, K)
+        labels, confidence = most_probable(scores, dim=-1)  # (B, R, C, P)
+        owner = nb.hard_superpixels(association_logits, self.cell)  # (B, H, W)
+        labels = nb.from_cells(labels.unsqueeze(-1), self.cell)[:, 0]
+        confidence = nb.from_cells(confidence.unsqueeze(-1), self.cell)[:, 0]
+        return Decision(*(x[:, :height, :width_px] for x in (labels, confidence, owner)))
+
+    def associate(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """III-A to III-D up to the softmax of eq. 5.
+
+        Args:
+            image: float (B, 3, H, W), normalised, of any size; padded here to whole cells.
+
+        Returns:
+            association logits at the image's resolution (B, R, C, P, 9) with P = superpixel_stride^2 (IV-A: upsampled
+            before the softmax), and class scores of the superpixels (B, R, C, K).
+        """
+        image = F.pad(image, (0, -image.shape[-1] % self.stride, 0, -image.shape[-2] % self.stride))
+        pixels, superpixels = self.tokenize(image)
+        logits = nb.association_logits(pixels, superpixels)  # at stride 8
+        return nb.upsample_in_cells(logits, self.feature_cell, self.cell), self.classify(superpixels)
 
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """IV-A: softmax cross entropy over the hardest 20 % of the pixels of each image."""
@@ -214,9 +236,8 @@ class SuperpixelTransformer(SegmentationModel):
         """III-A and III-B: (B, 3, H, W) -> pixel features (B, R, C, P, D) and superpixel features (B, R, C, D)."""
         size = (image.shape[-2] // PIXEL_STRIDE, image.shape[-1] // PIXEL_STRIDE)
         grid = (image.shape[-2] // self.superpixel_stride, image.shape[-1] // self.superpixel_stride)
-        cell = (self.superpixel_stride // PIXEL_STRIDE,) * 2
-        pixels = nb.to_cells(self.hypercolumn(self.backbone(image), size), cell)  # (B, R, C, P, D)
-        pixel_position = nb.to_cells(resize_grid(self.pixel_position, size), cell)
+        pixels = nb.to_cells(self.hypercolumn(self.backbone(image), size), self.feature_cell)  # (B, R, C, P, D)
+        pixel_position = nb.to_cells(resize_grid(self.pixel_position, size), self.feature_cell)
         superpixel_position = resize_grid(self.superpixel_position, grid).permute(0, 2, 3, 1)
         superpixels = resize_grid(self.queries, grid).permute(0, 2, 3, 1)  # (1, R, C, D)
         superpixels = superpixels.expand(image.shape[0], -1, -1, -1)

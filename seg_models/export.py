@@ -1,0 +1,258 @@
+"""Export a checkpoint as the deployment model: `python -m seg_models.export --checkpoint last.ckpt --out model.onnx`.
+
+One ONNX file holds everything a robot needs: uint8 RGB in, uint8 labels and confidence (and int32 superpixels) out,
+normalisation and argmax inside, class names, palette and origin in its metadata. The file is written only after ONNX
+Runtime and PyTorch agreed on real images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from seg_models.data.labels import LabelTable
+from seg_models.segmentation_model import SegmentationModel
+
+FORMAT_VERSION = "1"
+OPSET = 20
+LABEL_AGREEMENT = 0.999  # share of pixels; the rest are ties that the last bit of a float32 decides
+CONFIDENCE_TOLERANCE = 2  # of 255
+
+
+class ExportError(ValueError):
+    """An export that must not be written: bad input, or ONNX Runtime and PyTorch disagree."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model comes from; ends up in the file's metadata."""
+
+    name: str
+    architecture: str
+    training_data: str
+    license: str = "Apache-2.0"
+    source_commit: str = "unknown"
+
+
+class DeploymentModel(nn.Module):
+    """The contract's graph around a model: uint8 RGB (B, H, W, 3) -> uint8 labels, uint8 confidence, int32 superpixels."""
+
+    def __init__(self, model: SegmentationModel) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", torch.tensor(model.normalization["mean"]).reshape(1, 3, 1, 1))
+        self.register_buffer("scale", 1.0 / torch.tensor(model.normalization["std"]).reshape(1, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """uint8 (B, H, W, 3) -> labels (B, H, W), confidence (B, H, W) and, where the model has them, superpixels."""
+        # The cast comes first: uint8 passes TensorRT's border through a Cast only.
+        x = image.float().permute(0, 3, 1, 2)
+        decision = self.model.decide((x - self.mean) * self.scale)  # type: ignore[operator]
+        outputs = (decision.labels.to(torch.uint8), (decision.confidence * 255.0).round().to(torch.uint8))
+        return outputs if decision.superpixels is None else (*outputs, decision.superpixels.to(torch.int32))
+
+
+def export_onnx(
+    model: SegmentationModel, table: LabelTable, origin: Origin, out: Path, images: list[np.ndarray]
+) -> dict:
+    """Write the deployment model after checking it.
+
+    Args:
+        model: any architecture; its `image_size` becomes the file's input size. The batch stays free.
+        table: names and palette of its K classes.
+        origin: written into the metadata.
+        out: the file; written only if the check passes, and then at once.
+        images: RGB uint8 (h, w, 3) of any size, resized here; real ones, on noise an agreement says little.
+
+    Returns:
+        the figures of `compare`.
+
+    Raises:
+        ExportError: no images, classes that do not match, or disagreement.
+    """
+    if not images:
+        raise ExportError("no images to check the export with; name a folder of real photos or views with --images")
+    if len(table.names) != model.num_classes:
+        raise ExportError(
+            f"the label table has {len(table.names)} classes, the model {model.num_classes}; they must match"
+        )
+    if not out.parent.is_dir():
+        raise ExportError(f"{out.parent} is not a folder; make it first")
+    deployment = DeploymentModel(model).eval()
+    height, width = model.image_size
+    names = ["labels", "confidence"] + (["superpixels"] if model.superpixel_grid else [])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals
+        logging.getLogger("onnxscript").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            deployment,
+            (torch.zeros(2, height, width, 3, dtype=torch.uint8),),
+            input_names=["image"],
+            output_names=names,
+            dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1, max=64)}},
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    onnx.helper.set_model_props(proto, metadata(model, table, origin))
+    strip_debug_text(proto)
+    onnx.checker.check_model(proto)
+    # Beside the target, so that the last step is a rename: no reader ever sees half a file.
+    descriptor, temporary = tempfile.mkstemp(suffix=".onnx", dir=out.parent)
+    os.close(descriptor)
+    try:
+        onnx.save(proto, temporary)
+        figures = compare(deployment, Path(temporary), images, model.image_size)
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, out)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return figures
+
+
+def metadata(model: SegmentationModel, table: LabelTable, origin: Origin) -> dict[str, str]:
+    """The contract's metadata_props."""
+    values = {
+        "format_version": FORMAT_VERSION,
+        "name": origin.name,
+        "architecture": origin.architecture,
+        "class_names": json.dumps(list(table.names)),
+        "palette": json.dumps([list(colour) for colour in table.palette]),
+        "input_size": json.dumps(list(model.image_size)),
+        "normalization": json.dumps(model.normalization),
+        "training_data": origin.training_data,
+        "license": origin.license,
+        "source_commit": origin.source_commit,
+    }
+    if model.superpixel_grid:
+        values["superpixel_grid"] = json.dumps(list(model.superpixel_grid))
+    return values
+
+
+def strip_debug_text(proto: onnx.ModelProto) -> None:
+    """Drop the exporter's per-node notes: stack traces with this machine's paths, a third of a small file."""
+    for item in [*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output]:
+        del item.metadata_props[:]
+    for node in proto.graph.node:
+        node.doc_string = ""
+    for tensor in proto.graph.initializer:
+        del tensor.metadata_props[:]
+    del proto.graph.metadata_props[:]
+
+
+def compare(
+    deployment: DeploymentModel, path: Path, images: list[np.ndarray], image_size: tuple[int, int]
+) -> dict[str, float]:
+    """Run the file in ONNX Runtime beside PyTorch.
+
+    Returns:
+        label_agreement and superpixel_agreement (share of equal pixels), confidence_difference (largest, of 255).
+
+    Raises:
+        ExportError: an agreement below LABEL_AGREEMENT or a difference above CONFIDENCE_TOLERANCE.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    equal = owners_equal = pixels = 0
+    difference = 0
+    for image in images:
+        batch = cv2.resize(image, image_size[::-1], interpolation=cv2.INTER_LINEAR)[None]
+        with torch.inference_mode():
+            expected = [output.numpy() for output in deployment(torch.from_numpy(batch))]
+        actual = session.run(None, {"image": batch})
+        pixels += expected[0].size
+        equal += int((expected[0] == actual[0]).sum())
+        # Where two classes tie, their confidences are the same; no pixel is exempt.
+        difference = max(difference, int(np.abs(expected[1].astype(int) - actual[1].astype(int)).max()))
+        if len(expected) > 2:
+            owners_equal += int((expected[2] == actual[2]).sum())
+    figures: dict[str, float] = {"label_agreement": equal / pixels, "confidence_difference": difference}
+    if len(expected) > 2:
+        figures["superpixel_agreement"] = owners_equal / pixels
+    too_low = [k for k, v in figures.items() if k.endswith("agreement") and v < LABEL_AGREEMENT]
+    if too_low or difference > CONFIDENCE_TOLERANCE:
+        raise ExportError(
+            f"ONNX Runtime and PyTorch disagree on {len(images)} images: {figures}; expected agreements of at least "
+            f"{LABEL_AGREEMENT} and a difference of at most {CONFIDENCE_TOLERANCE}; nothing was written"
+        )
+    return figures
+
+
+def read_images(folder: Path, limit: int = 8) -> list[np.ndarray]:
+    """Up to `limit` RGB images, evenly spread over a folder and those below it.
+
+    Raises:
+        ExportError: no folder, or no image in it.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    if not paths:
+        raise ExportError(f"no .jpg or .png below {folder}; --images needs a folder of real images to check with")
+    step = max(1, len(paths) // limit)
+    read = [cv2.imread(str(path), cv2.IMREAD_COLOR) for path in paths[::step][:limit]]
+    return [cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for image in read if image is not None]
+
+
+def source_commit() -> str:
+    """The repository's commit, with a + where it has changes; "unknown" outside a checkout."""
+    root = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no", "--", "."],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+" if changed else "")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code (2: bad input or a failed check, one line says what)."""
+    from seg_models.train import load_task
+
+    parser = argparse.ArgumentParser(prog="python -m seg_models.export", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint of seg_models.train")
+    parser.add_argument("--out", type=Path, required=True, help="the .onnx file")
+    parser.add_argument(
+        "--images", type=Path, help="real images to check with (default: the recipe's validation split)"
+    )
+    parser.add_argument("--license", default="Apache-2.0", help="licence of the weights")
+    args = parser.parse_args(arguments)
+    try:
+        task = load_task(args.checkpoint)
+        data = task.recipe.data
+        folder = args.images or Path(data.roots[0]) / "images" / data.val_split
+        origin = Origin(
+            task.recipe.name, task.recipe.model.name, data.description or str(data.roots), args.license, source_commit()
+        )
+        figures = export_onnx(task.model, task.table, origin, args.out, read_images(folder))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB); against PyTorch: {figures}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
