@@ -1,0 +1,330 @@
+"""Opens a recording - a rosbag2 folder, a lone .mcap or a lone .db3 - and hands out its messages. No ROS needed.
+
+A recording that was not closed properly is read as far as it is whole: `BagReader.damage` then says in one line what
+is missing, and `BagReader.truncated` is true.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import apsw
+from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.typesys import Stores, get_typestore
+
+from seg_perception.bag.recovery import McapRecovery, RawMessage, Recovery, RecoveryError, SqliteRecovery
+
+logger = logging.getLogger(__name__)
+
+STORAGE_SUFFIXES = (".mcap", ".db3")
+# What rosbags raises on a damaged file, beyond its own error: the parts it is built on.
+_DAMAGE = (
+    ReaderError,
+    apsw.Error,
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AssertionError,
+    EOFError,
+    RuntimeError,
+)
+
+
+class BagError(ValueError):
+    """A recording cannot be read, or lacks what was asked for. The message is one line."""
+
+
+class MessageError(ValueError):
+    """One message of a recording cannot be decoded. The message is one line."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic of a recording."""
+
+    name: str
+    type: str
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.type}, {self.count} messages)"
+
+
+@dataclass(frozen=True)
+class BagMessage:
+    """One message as recorded.
+
+    Attributes:
+        topic: its topic.
+        type: its type, such as "sensor_msgs/msg/Image".
+        time_ns: when the recorder received it.
+        data: its CDR bytes; `BagReader.deserialize` decodes them.
+    """
+
+    topic: str
+    type: str
+    time_ns: int
+    data: bytes
+
+
+class _Source(Protocol):
+    """A file or folder that is being read."""
+
+    topics: dict[str, Topic]
+    start_ns: int
+    end_ns: int
+
+    def messages(self, topics: set[str]) -> Iterator[RawMessage]: ...
+
+    def close(self) -> None: ...
+
+
+class BagReader:
+    """An open recording; see `open_bag`. Use it as a context manager or call `close`.
+
+    Attributes:
+        path: as given.
+        damage: one line on what is damaged, empty for a sound recording. It may grow while messages are read.
+    """
+
+    def __init__(self, path: Path, sources: Sequence[_Source], damage: str) -> None:
+        self.path = path
+        self.damage = damage
+        self._sources = list(sources)
+        self._typestore = get_typestore(Stores.ROS2_JAZZY)
+
+    def __enter__(self) -> BagReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        for source in self._sources:
+            source.close()
+
+    @property
+    def truncated(self) -> bool:
+        """Whether messages are missing because the recording is cut short or damaged."""
+        return bool(self.damage)
+
+    @property
+    def start_ns(self) -> int:
+        """Time of the first message, 0 where there is none."""
+        return min((source.start_ns for source in self._sources if source.topics), default=0)
+
+    @property
+    def end_ns(self) -> int:
+        """Time of the last message, 0 where there is none."""
+        return max((source.end_ns for source in self._sources if source.topics), default=0)
+
+    def topics(self) -> dict[str, Topic]:
+        """The topics by name; counts are of the messages that can be read."""
+        result: dict[str, Topic] = {}
+        for source in self._sources:
+            for name, topic in source.topics.items():
+                before = result[name].count if name in result else 0
+                result[name] = Topic(name, topic.type, before + topic.count)
+        return dict(sorted(result.items()))
+
+    def topic(self, name: str, types: Collection[str] = ()) -> Topic:
+        """The topic of this name.
+
+        Args:
+            name: of the topic, with its leading slash.
+            types: the message types that will do; empty for any.
+
+        Raises:
+            BagError: there is no such topic (the message lists those there are), or it is of another type.
+        """
+        topics = self.topics()
+        if name not in topics:
+            have = "; ".join(str(topic) for topic in topics.values()) or "none"
+            raise BagError(f"bag {self.path} has no topic {name!r}; it has: {have}")
+        topic = topics[name]
+        if types and topic.type not in types:
+            raise BagError(f"topic {name} of bag {self.path} is {topic.type}, expected {' or '.join(types)}")
+        return topic
+
+    def messages(self, topics: Collection[str] = ()) -> Iterator[BagMessage]:
+        """Messages in the order in which they were recorded.
+
+        Args:
+            topics: names of those wanted; empty for all.
+
+        Raises:
+            BagError: a topic is not in the recording.
+        """
+        for name in topics:
+            self.topic(name)
+        types = {name: topic.type for name, topic in self.topics().items()}
+        wanted = set(topics) or set(types)
+        streams = [self._read(source, wanted) for source in self._sources]
+        for message in heapq.merge(*streams, key=lambda message: message.time_ns):
+            yield BagMessage(message.topic, types[message.topic], message.time_ns, message.data)
+
+    def _read(self, source: _Source, topics: set[str]) -> Iterator[RawMessage]:
+        """One source's messages; a damaged place that its index did not show is passed by reading from the front."""
+        last_ns, count = -1, 0
+        try:
+            for message in source.messages(topics):
+                last_ns, count = message.time_ns, count + 1
+                yield message
+            return
+        except _DAMAGE as error:
+            if not isinstance(source, _SoundSource):
+                raise BagError(f"bag {self.path} cannot be read on after {count} messages: {error}") from error
+            detail = _one_line(error)
+        source.close()
+        self._sources, damage = _recover(source.files)  # a sound source is the only one
+        self._note(f"a damaged place after message {count} ({detail}); {damage or 'passed over'}")
+        for recovered in self._sources:
+            for message in recovered.messages(topics):
+                if message.time_ns > last_ns:
+                    yield message
+
+    def _note(self, damage: str) -> None:
+        logger.warning("bag %s: %s", self.path, damage)
+        self.damage = f"{self.damage}; {damage}" if self.damage else damage
+
+    def deserialize(self, message: BagMessage) -> Any:
+        """A message as an object with the attributes of its type.
+
+        Raises:
+            MessageError: its bytes do not make such a message.
+        """
+        try:
+            return self._typestore.deserialize_cdr(message.data, message.type)
+        except Exception as error:  # generated code: whatever indexing and unpacking raise
+            raise MessageError(
+                f"message on {message.topic} at {message.time_ns} ns ({len(message.data)} bytes) is no whole "
+                f"{message.type}: {_one_line(error) or type(error).__name__}"
+            ) from error
+
+
+def open_bag(path: str | Path) -> BagReader:
+    """Open a recording: a rosbag2 folder, with or without its metadata.yaml, or a lone .mcap or .db3 file.
+
+    A damaged recording opens too, with one warning in the log and in `BagReader.damage`.
+
+    Raises:
+        BagError: there is none, or nothing in it can be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise BagError(f"bag {path} does not exist; give a rosbag2 folder, a .mcap or a .db3 file")
+    if path.is_file() and path.suffix not in STORAGE_SUFFIXES:
+        raise BagError(f"bag {path} is a {path.suffix or 'nameless'} file; expected a rosbag2 folder, .mcap or .db3")
+    files = _storage_files(path)
+    if path.is_dir() and not files and not (path / "metadata.yaml").exists():
+        raise BagError(f"folder {path} holds no recording: no metadata.yaml, no .mcap and no .db3 file")
+    if path.is_file() and path.stat().st_size == 0:
+        raise BagError(f"bag {path} is empty (0 bytes)")
+    try:
+        return BagReader(path, [_SoundSource(path, files)], "")
+    except _DAMAGE as error:
+        detail = _one_line(error)
+    try:
+        sources, damage = _recover(files)
+    except RecoveryError as error:
+        raise BagError(f"bag {path} cannot be read: {error} ({detail})") from error
+    if path.is_dir() and not (path / "metadata.yaml").exists():
+        damage = f"metadata.yaml is missing{'; ' + damage if damage else ', its files are whole'}"
+    reader = BagReader(path, sources, damage)
+    if damage:
+        logger.warning("bag %s was not closed properly: %s; reading what is whole", path, damage)
+    return reader
+
+
+def _storage_files(path: Path) -> list[Path]:
+    """The storage files of a recording, a split recording's in their order (bag_2 before bag_10)."""
+    if path.is_file():
+        return [path]
+    files = [file for file in path.iterdir() if file.suffix in STORAGE_SUFFIXES and file.stat().st_size > 0]
+    return sorted(
+        files, key=lambda file: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name)]
+    )
+
+
+def _recover(files: Sequence[Path]) -> tuple[list[_Source], str]:
+    """Every file read from its front, and one line on what is damaged in them.
+
+    Raises:
+        RecoveryError: nothing can be read from any of them.
+    """
+    sources: list[_Source] = []
+    damages: list[str] = []
+    for file in files:
+        try:
+            recovery: Recovery = McapRecovery(file) if file.suffix == ".mcap" else SqliteRecovery(file)
+        except (RecoveryError, OSError) as error:
+            damages.append(f"{file.name} cannot be read: {error}")
+            continue
+        contents = recovery.contents
+        total = sum(contents.counts.values())
+        if contents.is_cut:
+            damages.append(f"{file.name} ends early, {total} whole messages in it")
+        if contents.damaged_chunks:
+            damages.append(
+                f"{file.name} has {contents.damaged_chunks} damaged chunks, left out; {total} messages remain"
+            )
+        sources.append(_RecoveredSource(recovery))
+    if not any(source.topics for source in sources):
+        raise RecoveryError("; ".join(damages) or "it holds no topic")
+    return sources, "; ".join(damages)
+
+
+class _SoundSource:
+    """A recording that rosbags opens."""
+
+    def __init__(self, path: Path, files: Sequence[Path]) -> None:
+        self.files = list(files)
+        self._reader = Reader(path)
+        self._reader.open()
+        self.topics = {
+            name: Topic(name, topic.msgtype or "mixed types", topic.msgcount)
+            for name, topic in self._reader.topics.items()
+        }
+        has_messages = self._reader.message_count > 0
+        self.start_ns = self._reader.start_time if has_messages else 0
+        self.end_ns = self._reader.end_time - 1 if has_messages else 0  # rosbags counts to just after the last
+
+    def messages(self, topics: set[str]) -> Iterator[RawMessage]:
+        connections = [connection for connection in self._reader.connections if connection.topic in topics]
+        if connections:
+            for connection, time_ns, data in self._reader.messages(connections):
+                yield RawMessage(connection.topic, time_ns, data)
+
+    def close(self) -> None:
+        if self._reader.is_open:
+            self._reader.close()
+
+
+class _RecoveredSource:
+    """A file that is read from its front."""
+
+    def __init__(self, recovery: Recovery) -> None:
+        self._recovery = recovery
+        contents = recovery.contents
+        self.topics = {name: Topic(name, kind, contents.counts[name]) for name, kind in contents.types.items()}
+        self.start_ns = contents.start_ns
+        self.end_ns = contents.end_ns
+
+    def messages(self, topics: set[str]) -> Iterator[RawMessage]:
+        return self._recovery.messages(topics)
+
+    def close(self) -> None:
+        """Files are open only while messages are read."""
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
