@@ -1,0 +1,25 @@
+"""Writes what an evaluation came to: report.json for programs, report.html for people, in one file without links out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seg_perception.bag.evaluation import EvaluationResult
+from seg_perception.bag.report_page import report_page
+
+JSON_NAME = "report.json"
+PAGE_NAME = "report.html"
+
+
+def write_report(out_dir: str | Path, result: EvaluationResult) -> tuple[Path, Path]:
+    """Write report.json and report.html into `out_dir`, which is made; returns their paths.
+
+    Raises:
+        OSError: the folder cannot be made or written to.
+    """
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    json_path, page_path = out_dir / JSON_NAME, out_dir / PAGE_NAME
+    json_path.write_text(result.to_json(), encoding="utf-8")
+    page_path.write_text(report_page(result), encoding="utf-8")
+    return json_path, page_path
