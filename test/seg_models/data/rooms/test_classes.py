@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from seg_models.data.rooms.catalogue import DOORS, KINDS, ORNAMENTS, draw_furnishing
+from seg_models.data.rooms.classes import (
+    CLASSES,
+    IGNORE_INDEX,
+    colorize,
+    labels_from_object_index,
+    object_index,
+    read_class_names,
+    write_classes_yaml,
+)
+
+
+def test_object_index_survives_the_way_through_the_renderer():
+    index = np.array([[object_index("floor"), object_index("object"), 0.0]], np.float32)
+    np.testing.assert_array_equal(labels_from_object_index(index), [[0, 15, IGNORE_INDEX]])
+
+
+def test_an_object_without_a_class_is_an_error_not_a_label():
+    with pytest.raises(ValueError, match=r"object index 0\.\.99"):
+        labels_from_object_index(np.array([[0, 99]]))
+
+
+def test_unknown_class_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"unknown class 'sopha'.*sofa"):
+        object_index("sopha")
+
+
+def test_classes_file_can_be_read_back(tmp_path):
+    write_classes_yaml(tmp_path / "classes.yaml")
+    assert read_class_names(tmp_path / "classes.yaml") == [c.name for c in CLASSES]
+
+
+def test_colours_are_distinct_and_unlabelled_is_black():
+    labels = np.array([[c.id for c in CLASSES] + [IGNORE_INDEX]], np.uint8)
+    colours = colorize(labels)[0]
+    assert len({tuple(c) for c in colours.tolist()}) == len(CLASSES) + 1
+    assert colours[-1].tolist() == [0, 0, 0]
+
+
+def test_every_class_beside_the_shell_has_assets():
+    shell = {"floor", "wall", "ceiling"}
+    assert {kind.class_name for kind in KINDS.values()} == {c.name for c in CLASSES} - shell
+
+
+def test_every_class_is_drawn_in_rooms():
+    drawn = {"floor", "wall", "ceiling", "window"}
+    for room in range(40):
+        f = draw_furnishing(np.random.default_rng(room))
+        kinds = [f.door, *f.against_wall, *f.middle, *f.ceiling, *["rug"] * f.rugs, *["picture"] * f.pictures]
+        kinds += ["monitor"] * ("desk" in f.against_wall)  # desks always get one where it fits
+        drawn |= {KINDS[k].class_name for k in kinds}
+    assert drawn == {c.name for c in CLASSES}
+
+
+def test_a_rich_room_has_one_of_nearly_everything():
+    furnishing = draw_furnishing(np.random.default_rng(3), rich=True)
+    assert {"sofa", "desk", "tv_stand", "oven", "toilet"} <= set(furnishing.against_wall)
+    assert {"dining_table", "coffee_table"} <= set(furnishing.middle)
+    assert furnishing.rugs == furnishing.floor_lamps == len(furnishing.ceiling) == 1
+
+
+def test_names_of_drawn_assets_exist():
+    assert set(ORNAMENTS) | set(DOORS) <= set(KINDS)
