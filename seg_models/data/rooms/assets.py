@@ -15,6 +15,8 @@ from seg_models.data.rooms.catalogue import KINDS, AssetKind
 from seg_models.data.rooms.classes import object_index
 from seg_models.data.rooms.floor_plan import Placement
 
+FACING_EAST = math.pi / 2  # turn (rad) for the factories' doors and windows, which are made in the xz plane
+
 
 @dataclass
 class Asset:
@@ -100,8 +102,3 @@ def make_asset(
 def hang_from_ceiling(asset: Asset, x: float, y: float, ceiling_m: float) -> None:
     """Fix a lamp to the ceiling, its top 2 mm above it so that the two surfaces do not coincide."""
     asset.stand(Placement(x, y, ceiling_m - asset.size_m[2] + 0.002, 0.0))
-
-
-def quarter_turn() -> float:
-    """Turn (rad) that makes the factories' doors and windows, made in the xz plane, look along +x."""
-    return math.pi / 2

@@ -11,7 +11,7 @@ import bpy
 import numpy as np
 
 from seg_models.data.rooms import materials
-from seg_models.data.rooms.assets import main_front_plane, make_asset, quarter_turn
+from seg_models.data.rooms.assets import FACING_EAST, main_front_plane, make_asset
 from seg_models.data.rooms.catalogue import Furnishing
 from seg_models.data.rooms.classes import object_index
 from seg_models.data.rooms.floor_plan import INWARD_YAW, SOUTH, WEST, FloorPlan, Opening, Panel, Placement, wall_panels
@@ -68,7 +68,7 @@ def _skirting(plan: FloorPlan, rng: np.random.Generator, material: bpy.types.Mat
 
 def _stand_door(plan: FloorPlan, rng: np.random.Generator, kind: str) -> None:
     """A closed door: the slab is let into the wall so that its front stands 3 cm proud of it."""
-    door = make_asset(kind, int(rng.integers(2**31)), turn=quarter_turn())
+    door = make_asset(kind, int(rng.integers(2**31)), turn=FACING_EAST)
     _, width, height = door.size_m
     opening = plan.add_door(rng, width, height)
     if opening is None:
@@ -90,7 +90,7 @@ def _stand_window(plan: FloorPlan, rng: np.random.Generator) -> None:
         "window",
         int(rng.integers(2**31)),
         spawn_options={"dimensions": (width - 0.01, height - 0.01, float(rng.uniform(0.06, 0.1)))},
-        turn=quarter_turn(),
+        turn=FACING_EAST,
     )
     x, y = plan.on_wall(opening.wall, (opening.s_min + opening.s_max) / 2, -0.03)
     window.stand(Placement(x, y, sill + 0.005, INWARD_YAW[opening.wall]))

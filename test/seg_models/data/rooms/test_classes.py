@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
 
 from seg_models.data.rooms.catalogue import DOORS, KINDS, ORNAMENTS, draw_furnishing
 from seg_models.data.rooms.classes import (
@@ -13,6 +16,8 @@ from seg_models.data.rooms.classes import (
     read_class_names,
     write_classes_yaml,
 )
+
+ROOT = Path(__file__).parents[4]
 
 
 def test_object_index_survives_the_way_through_the_renderer():
@@ -66,3 +71,10 @@ def test_a_rich_room_has_one_of_nearly_everything():
 
 def test_names_of_drawn_assets_exist():
     assert set(ORNAMENTS) | set(DOORS) <= set(KINDS)
+
+
+def test_class_table_is_that_of_the_label_set_in_config(tmp_path):
+    write_classes_yaml(tmp_path / "classes.yaml")
+    generated = yaml.safe_load((tmp_path / "classes.yaml").read_text())
+    shipped = yaml.safe_load((ROOT / "config/labels/rooms.yaml").read_text())
+    assert {k: shipped[k] for k in ("ignore_index", "classes")} == generated
