@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seg_perception.labels import (
+    LabelSetError,
+    colours,
+    label_info_json,
+    load_label_set,
+    overlay,
+    superpixel_boundaries,
+)
+from seg_perception.model_file import read_model_info
+
+from .tiny_model import CLASS_NAMES, PALETTE, write_tiny_model
+
+PALETTE_ARRAY = np.array(PALETTE, np.uint8)
+
+
+def test_every_id_takes_its_colour_and_unlabelled_is_black() -> None:
+    labels = np.array([[0, 1, 2], [3, 255, 7]], np.uint8)
+    expected = [[PALETTE[0], PALETTE[1], PALETTE[2]], [PALETTE[3], (0, 0, 0), (0, 0, 0)]]
+    np.testing.assert_array_equal(colours(labels, PALETTE_ARRAY), np.array(expected, np.uint8))
+
+
+def test_an_overlay_blends_and_leaves_unlabelled_pixels_as_they_are() -> None:
+    rgb = np.full((2, 2, 3), 100, np.uint8)
+    labels = np.array([[0, 1], [2, 255]], np.uint8)
+    result = overlay(rgb, labels, PALETTE_ARRAY, alpha=0.25)
+    expected = np.rint(0.75 * 100 + 0.25 * PALETTE_ARRAY.astype(float))
+    # A half may be rounded either way.
+    assert np.abs(result.reshape(4, 3)[:3] - expected[:3]).max() <= 0.5
+    np.testing.assert_array_equal(result[1, 1], (100, 100, 100))
+    np.testing.assert_array_equal(rgb, 100)
+
+
+def test_boundaries_lie_where_the_right_or_lower_neighbour_differs() -> None:
+    superpixels = np.array([[0, 0, 1], [0, 0, 1], [2, 2, 1]], np.uint16)
+    expected = [[0, 1, 0], [1, 1, 0], [0, 1, 0]]
+    np.testing.assert_array_equal(superpixel_boundaries(superpixels), np.array(expected, bool))
+    assert not superpixel_boundaries(np.zeros((1, 1), np.uint16)).any()
+
+
+def test_label_info_names_every_class(tmp_path: Path) -> None:
+    content = json.loads(label_info_json(read_model_info(write_tiny_model(tmp_path / "m.onnx"))))
+    assert [(entry["class_id"], entry["class_name"]) for entry in content["class_map"]] == list(enumerate(CLASS_NAMES))
+    assert content["class_map"][1]["color"] == list(PALETTE[1])
+    assert content["unlabelled_id"] == 255
+
+
+def test_a_label_set_is_read_whatever_the_order_of_its_entries(tmp_path: Path) -> None:
+    path = tmp_path / "set.yaml"
+    path.write_text("classes:\n- {id: 1, name: wall, color: [4, 5, 6]}\n- {id: 0, name: floor, color: [1, 2, 3]}\n")
+    label_set = load_label_set(path)
+    assert label_set.class_names == ("floor", "wall")
+    assert label_set.palette.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert label_set.ignore_index == 255
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("classes: []", r"has the ids \[\]"),
+        ("[1, 2]", "is not of the form"),
+        ("", "is not of the form"),
+        ("classes: [{id: 0, name: a}]", "is not of the form"),
+        ("classes: [{id: 1, name: a, color: [1, 2, 3]}]", r"has the ids \[1\]; expected 0, 1, 2"),
+        ("classes: [{id: 0, name: a, color: [1, 2, 300]}]", "not three values of 0..255"),
+        ("classes: [{id: 0, name: a, color: [1, 2]}]", "not three values of 0..255"),
+        ("classes: {", "is not of the form"),
+    ],
+)
+def test_a_label_set_that_is_wrong_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "set.yaml"
+    path.write_text(text)
+    with pytest.raises(LabelSetError, match=message) as caught:
+        load_label_set(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_label_set_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LabelSetError, match=r"none.yaml cannot be read: No such file"):
+        load_label_set(tmp_path / "none.yaml")
