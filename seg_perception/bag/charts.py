@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 
 WIDTH, HEIGHT = 640, 230
-LEFT, RIGHT, TOP, BOTTOM = 46, 14, 14, 34
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 24, 34
 MAX_POINTS = 600  # of a line; more would only make the page heavy
 HISTOGRAM_BINS = 40
 
@@ -150,7 +150,7 @@ class _Axes:
         parts.append(
             f'<text class="title" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(x_title)}</text>'
         )
-        parts.append(f'<text class="title" x="{LEFT}" y="{TOP - 4}">{escape(y_title)}</text>')
+        parts.append(f'<text class="title" x="{LEFT}" y="{TOP - 12}">{escape(y_title)}</text>')
         return "".join(parts)
 
 

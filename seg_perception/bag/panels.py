@@ -8,7 +8,8 @@ import numpy as np
 from seg_perception.labels import superpixel_boundaries
 from seg_perception.model_file import UNLABELLED
 
-BOUNDARY_COLOUR = (255, 236, 60)
+LIGHT_BOUNDARY = (255, 232, 70)  # on dark pixels
+DARK_BOUNDARY = (20, 24, 70)  # on light ones
 WRONG_COLOUR = (230, 40, 60)
 
 
@@ -21,7 +22,10 @@ def superpixel_panel(rgb: np.ndarray, superpixels: np.ndarray, labels_rgb: np.nd
         labels_rgb: uint8 [H, W, 3], class colours to tint the image with; None for none.
     """
     panel = rgb.copy() if labels_rgb is None else cv2.addWeighted(rgb, 0.7, labels_rgb, 0.3, 0.0)
-    panel[superpixel_boundaries(superpixels)] = BOUNDARY_COLOUR
+    boundaries = superpixel_boundaries(superpixels)
+    is_light = cv2.cvtColor(panel, cv2.COLOR_RGB2GRAY) > 130
+    panel[boundaries & is_light] = DARK_BOUNDARY
+    panel[boundaries & ~is_light] = LIGHT_BOUNDARY
     return panel
 
 

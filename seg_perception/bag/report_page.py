@@ -15,10 +15,11 @@ from seg_perception.bag.charts import confusion_chart, histogram, line_chart
 from seg_perception.bag.evaluation import EvaluationResult, FramePicture
 from seg_perception.bag.metrics import percentiles
 from seg_perception.bag.panels import error_panel, superpixel_panel
-from seg_perception.labels import overlay
+from seg_perception.labels import colours, overlay
 
 OVERLAY_ALPHA = 0.62
 JPEG_QUALITY = 84
+SHOWN_SAMPLES = 3  # the others open at a click
 
 _ENLARGE = """
 const dialog = document.querySelector("dialog"), large = dialog.querySelector("img");
@@ -80,7 +81,7 @@ def _tiles(result: EvaluationResult) -> str:
         tiles.append(("throughput", f"{result.frames_per_second:.1f} <small>frames/s</small>", "over the whole run"))
     dropped = f"{result.frames_dropped} of {result.frames_in} images without a mask"
     tiles.append(("frames", f"{result.frames_out:,}", dropped))
-    tiles.append(("engine", f"<small>{escape(result.engine)}</small>", escape(result.engine_description)))
+    tiles.append(("engine", f"<span class='word'>{escape(result.engine)}</span>", escape(result.engine_description)))
     cells = "".join(
         f'<div class="tile"><span class="soft small">{title}</span><b>{value}</b>'
         f'<span class="soft small">{note}</span></div>'
@@ -90,11 +91,15 @@ def _tiles(result: EvaluationResult) -> str:
 
 
 def _samples(result: EvaluationResult) -> str:
-    strips = "".join(_strip(result, frame, _sample_panels(result, frame)) for frame in result.samples)
+    strips = [_strip(result, frame, _sample_panels(result, frame)) for frame in result.samples]
+    step = max(1, len(strips) // SHOWN_SAMPLES)
+    shown = strips[::step][:SHOWN_SAMPLES]
+    others = [strip for strip in strips if strip not in shown]
+    more = f"<details><summary>{len(others)} more frames</summary>{''.join(others)}</details>" if others else ""
     return (
         "<section><h2>Frames through the recording</h2>"
         '<p class="soft small">Spread evenly over the run. Class colours lie over the camera image; black is not '
-        f"labelled. Click a picture to enlarge it.</p>{_legend(result)}{strips}</section>"
+        f"labelled. Click a picture to enlarge it.</p>{_legend(result)}{''.join(shown)}{more}</section>"
     )
 
 
@@ -117,7 +122,8 @@ def _sample_panels(result: EvaluationResult, frame: FramePicture) -> list[tuple[
         panels.append(("ground truth", overlay(frame.rgb, frame.labels, palette, OVERLAY_ALPHA)))
     panels.append(("prediction", overlay(frame.rgb, frame.predicted, palette, OVERLAY_ALPHA)))
     if frame.superpixels is not None:
-        panels.append(("superpixels", superpixel_panel(frame.rgb, frame.superpixels)))
+        tint = colours(frame.predicted, palette)
+        panels.append(("superpixels", superpixel_panel(frame.rgb, frame.superpixels, tint)))
     return panels
 
 
