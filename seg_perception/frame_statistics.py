@@ -1,0 +1,130 @@
+"""Counts and latencies of a stream of frames, for diagnostics. Thread-safe; needs no ROS."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+import numpy as np
+
+WINDOW = 256  # frames that percentiles and rates look back on
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What happened so far.
+
+    Attributes:
+        received, published, replaced, failed, unwanted: frames since activation: from the camera; segmented and
+            published; overtaken by a newer one; unusable; not segmented because nobody listened.
+        input_rate_hz, output_rate_hz: over the last frames, 0 while there are fewer than two.
+        latency_ms: p50, p95, p99 from arrival to publication; empty before the first mask.
+        stages_ms: median milliseconds of each stage.
+        age_ms: median of the time from the camera's stamp to publication; None before the first mask.
+        silence_s: since the last image arrived, or since activation before the first one.
+        last_error: newest error, empty if there was none.
+        errors_recently: failures since the previous summary.
+    """
+
+    received: int
+    published: int
+    replaced: int
+    failed: int
+    unwanted: int
+    input_rate_hz: float
+    output_rate_hz: float
+    latency_ms: dict[str, float]
+    stages_ms: dict[str, float]
+    age_ms: float | None
+    silence_s: float
+    last_error: str
+    errors_recently: int
+
+
+class FrameStatistics:
+    """Collects from the camera callback and the worker.
+
+    Args:
+        now: a clock in seconds that never goes back.
+    """
+
+    def __init__(self, now: Callable[[], float] = monotonic) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+        self._started_s = now()
+        self._received = self._published = self._replaced = self._failed = self._unwanted = 0
+        self._arrivals: deque[float] = deque(maxlen=WINDOW)
+        self._publications: deque[float] = deque(maxlen=WINDOW)
+        self._latencies_ms: deque[float] = deque(maxlen=WINDOW)
+        self._ages_ms: deque[float] = deque(maxlen=WINDOW)
+        self._stages_ms: deque[dict[str, float]] = deque(maxlen=WINDOW)
+        self._last_error = ""
+        self._failed_before = 0
+
+    def arrived(self, replaced: bool) -> None:
+        """An image came; `replaced`: it took the place of one that had waited."""
+        with self._lock:
+            self._received += 1
+            self._replaced += replaced
+            self._arrivals.append(self._now())
+
+    def published(self, latency_ms: float, age_ms: float, stages_ms: dict[str, float]) -> None:
+        """A mask went out."""
+        with self._lock:
+            self._published += 1
+            self._publications.append(self._now())
+            self._latencies_ms.append(latency_ms)
+            self._ages_ms.append(age_ms)
+            self._stages_ms.append(stages_ms)
+
+    def failed(self, error: str) -> None:
+        """An image could not be used."""
+        with self._lock:
+            self._failed += 1
+            self._last_error = error
+
+    def unwanted(self) -> None:
+        """An image was let go, because nobody subscribes to any output."""
+        with self._lock:
+            self._unwanted += 1
+
+    def summary(self) -> Summary:
+        """Everything so far; the count of recent errors starts anew."""
+        with self._lock:
+            now = self._now()
+            recently = self._failed - self._failed_before
+            self._failed_before = self._failed
+            percentiles = {}
+            if self._latencies_ms:
+                values = np.percentile(np.array(self._latencies_ms), (50, 95, 99))
+                percentiles = {f"p{p}": float(v) for p, v in zip((50, 95, 99), values, strict=True)}
+            stages = {name: [] for name in (self._stages_ms[-1] if self._stages_ms else {})}  # type: dict[str, list[float]]
+            for frame in self._stages_ms:
+                for name, value in frame.items():
+                    stages.setdefault(name, []).append(value)
+            return Summary(
+                received=self._received,
+                published=self._published,
+                replaced=self._replaced,
+                failed=self._failed,
+                unwanted=self._unwanted,
+                input_rate_hz=_rate_hz(self._arrivals, now),
+                output_rate_hz=_rate_hz(self._publications, now),
+                latency_ms=percentiles,
+                stages_ms={name: float(np.median(values)) for name, values in stages.items()},
+                age_ms=float(np.median(np.array(self._ages_ms))) if self._ages_ms else None,
+                silence_s=now - (self._arrivals[-1] if self._arrivals else self._started_s),
+                last_error=self._last_error,
+                errors_recently=recently,
+            )
+
+
+def _rate_hz(times_s: deque[float], now_s: float) -> float:
+    """Events a second, the silence since the last one counted in, so that a dead stream's rate falls."""
+    if len(times_s) < 2:
+        return 0.0
+    interval_s = (times_s[-1] - times_s[0]) / (len(times_s) - 1)
+    return 1.0 / max(interval_s, now_s - times_s[-1], 1e-9)

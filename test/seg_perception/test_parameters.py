@@ -1,0 +1,46 @@
+"""The table of parameters: complete, consistent, documented."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from seg_perception.parameters import PARAMETERS, NodeParameters, markdown
+
+
+def test_the_table_and_the_values_have_the_same_names():
+    assert [p.name for p in PARAMETERS] == [f.name for f in fields(NodeParameters)]
+
+
+def test_the_documentation_is_up_to_date():
+    path = Path(__file__).parents[2] / "docs/parameters.md"
+    assert path.read_text() == markdown(), "run: python -m seg_perception.parameters > docs/parameters.md"
+
+
+@pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda p: p.name)
+def test_defaults_are_within_their_range_and_described(parameter):
+    assert parameter.problem(parameter.default) == ""
+    assert parameter.description.endswith(".")
+
+
+def test_values_outside_their_range_are_named():
+    table = {p.name: p for p in PARAMETERS}
+    assert table["threads"].problem(-1) == "parameter threads is -1, expected int, 0 to 256"
+    expected = "parameter engine is 'cuda', expected one of: auto, onnxruntime, openvino"
+    assert table["engine"].problem("cuda") == expected
+
+
+@pytest.mark.parametrize(
+    ("image", "image_type", "compressed"),
+    [
+        ("/camera/image_raw", "auto", False),
+        ("/camera/image_raw/compressed", "auto", True),
+        ("/camera/image_raw/compressed", "raw", False),
+        ("/camera/jpeg", "compressed", True),
+    ],
+)
+def test_the_message_type_follows_the_topic_name_unless_told(image, image_type, compressed):
+    values = {p.name: p.default for p in PARAMETERS} | {"image": image, "image_type": image_type}
+    assert NodeParameters(**values).compressed is compressed
