@@ -112,6 +112,7 @@ def export_onnx(
     proto = program.model_proto
     onnx.helper.set_model_props(proto, metadata(model, table, origin))
     strip_debug_text(proto)
+    cast_first(proto)
     onnx.checker.check_model(proto)
     # Beside the target, so that the last step is a rename: no reader ever sees half a file.
     descriptor, temporary = tempfile.mkstemp(suffix=".onnx", dir=out.parent)
@@ -154,6 +155,21 @@ def strip_debug_text(proto: onnx.ModelProto) -> None:
     for tensor in proto.graph.initializer:
         del tensor.metadata_props[:]
     del proto.graph.metadata_props[:]
+
+
+def cast_first(proto: onnx.ModelProto) -> None:
+    """Make the Cast the only reader of the uint8 input: with a free batch the exporter lets a Shape read it too."""
+    nodes = proto.graph.node
+    cast = next(node for node in nodes if node.op_type == "Cast" and "image" in node.input)
+    for node in nodes:
+        if node is not cast:
+            for i, name in enumerate(node.input):
+                if name == "image":
+                    node.input[i] = cast.output[0]
+    ordered = [cast, *(node for node in nodes if node is not cast)]
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
+    del nodes[:]
+    nodes.extend(copies)
 
 
 def compare(

@@ -73,6 +73,7 @@ class TrainerRecipe:
     devices: int = 1
     num_nodes: int = 1
     validate_every_steps: int = 1_000
+    keep_checkpoints: int = 1  # newest ones beside last.ckpt; -1 keeps all
     threads: int = 0  # CPU threads; 0: PyTorch's choice
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from seg_models.build import build_model
-from seg_models.data.folder import EpochShuffle, FolderDataset
+from seg_models.data.folder import EpochShuffle, FolderDataset, ResumableLoader
 from seg_models.data.labels import LabelTable
 from seg_models.data.transforms import RandomScaleCropFlip, Resize
 from seg_models.metrics import ConfusionMatrix
@@ -154,16 +154,10 @@ def loaders(recipe: Recipe, rank: int = 0, world: int = 1) -> tuple[DataLoader, 
             f"{len(train)} training images do not fill a batch of {data.batch_size} on {world} process(es)"
         )
     sampler = EpochShuffle(len(train), recipe.seed, rank, world)
+    common: dict[str, Any] = {"num_workers": data.workers, "worker_init_fn": one_thread_a_worker}
     return (
-        DataLoader(
-            train,
-            data.batch_size,
-            sampler=sampler,
-            num_workers=data.workers,
-            drop_last=True,
-            worker_init_fn=one_thread_a_worker,
-        ),
-        DataLoader(val, data.batch_size, num_workers=data.workers, worker_init_fn=one_thread_a_worker),
+        ResumableLoader(train, sampler, data.batch_size, drop_last=True, **common),
+        DataLoader(val, data.batch_size, **common),
         train.table,
     )
 
@@ -240,12 +234,21 @@ def train(recipe: Recipe, out: Path, resume: bool = False, init_from: Path | Non
         log_every_n_steps=10,
         callbacks=[
             # The last weights are the result. None is picked by its score: the validation rooms stay unseen.
-            ModelCheckpoint(out, filename="step{step}", auto_insert_metric_name=False, save_last=True),
+            ModelCheckpoint(
+                out,
+                filename="step{step}",
+                auto_insert_metric_name=False,
+                save_last=True,
+                monitor="step",
+                mode="max",
+                save_top_k=settings.keep_checkpoints,
+            ),
             LearningRateMonitor("step"),
             TQDMProgressBar(refresh_rate=10),
         ],
     )
     trainer.fit(task, datamodule=RecipeData(recipe), ckpt_path=str(last) if resume else None)
+    trainer.save_checkpoint(last)  # the callback saves at validations, which need not fall on the last step
     return last
 
 
@@ -284,7 +287,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
     parser.add_argument("--init-from", type=Path, help="start from the weights of this checkpoint")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. schedule.steps=100 data.batch_size=4")
-    args = parser.parse_args(arguments)
+    args = parser.parse_intermixed_args(arguments)
     try:
         recipe = read_recipe(args.config, args.overrides)
         last = train(recipe, args.out or Path("runs") / recipe.name, args.resume, args.init_from)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seg_models.data.labels import read_label_table
 from seg_models.losses import IGNORE
@@ -117,6 +118,7 @@ class EpochShuffle(Sampler[int]):
     def __init__(self, size: int, seed: int, rank: int = 0, world: int = 1) -> None:
         self.size, self.seed, self.rank, self.world = size, seed, rank, world
         self.epoch = 0
+        self.start = 0  # keys of the next iteration that are left out, for a run that goes on in mid-epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch, also after a resume."""
@@ -127,5 +129,38 @@ class EpochShuffle(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
-        share = order[self.rank : len(self) * self.world : self.world]
+        share = order[self.rank : len(self) * self.world : self.world][self.start :]
+        self.start = 0
         return iter((self.epoch * self.size + share).tolist())
+
+
+class ResumableLoader(DataLoader[tuple[Tensor, Tensor]]):
+    """A loader over an EpochShuffle that a checkpoint can hold: a resumed epoch goes on with the batch after it.
+
+    Args:
+        data: the data set.
+        sampler: gives the keys; its `start` is set when a state is loaded.
+        arguments: as DataLoader's; `batch_size` is needed.
+    """
+
+    def __init__(self, data: FolderDataset, sampler: EpochShuffle, batch_size: int, **arguments: Any) -> None:
+        super().__init__(data, sampler=sampler, batch_size=batch_size, **arguments)
+        self.shuffle = sampler
+        self.keys_per_batch = batch_size
+        self.skipped = self.served = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        """Batches of one epoch, or of the rest of it after `load_state_dict`."""
+        self.served, self.skipped = self.skipped, 0
+        self.shuffle.start = self.served * self.keys_per_batch
+        for batch in super().__iter__():
+            self.served += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of the current epoch were handed out."""
+        return {"served": self.served % len(self)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next iteration begin after that many batches."""
+        self.skipped = state["served"]

@@ -1,0 +1,179 @@
+"""Training, resuming, evaluating and exporting through the command lines, on a tiny model and a tiny folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import yaml
+
+from seg_models import evaluate, export, train
+from seg_models.data.labels import LabelTable
+from test.seg_models.data.test_folder import write_folder
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory) -> Path:
+    """The run's checkpoint as a deployment model, through the command line."""
+    path = tmp_path_factory.mktemp("exported") / "tiny.onnx"
+    images = str(run["data"] / "images/val")
+    assert export.main(["--checkpoint", str(run["checkpoint"]), "--out", str(path), "--images", images]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> dict[str, Path]:
+    """A finished run of four steps: its recipe, data and checkpoint."""
+    root = tmp_path_factory.mktemp("run")
+    data = write_folder(root / "data", 6)
+    write_folder(data, 2, "val")
+    recipe = root / "recipe.yaml"
+    recipe.write_text(
+        yaml.safe_dump(
+            {
+                "name": "tiny",
+                "model": {
+                    "name": "superpixel_transformer",
+                    "backbone": "test_efficientnet",
+                    "image_size": [64, 96],
+                    "options": {"width": 32},
+                },
+                "data": {"roots": [str(data)], "batch_size": 2, "workers": 0, "description": "random pixels"},
+                "schedule": {"steps": 4, "warmup_steps": 1},
+                "trainer": {"validate_every_steps": 2, "accelerator": "cpu", "keep_checkpoints": -1},
+            }
+        )
+    )
+    assert train.main(["--config", str(recipe), "--out", str(root / "out")]) == 0
+    return {"recipe": recipe, "data": data, "out": root / "out", "checkpoint": root / "out/last.ckpt"}
+
+
+def test_training_leaves_checkpoints_recipe_and_tensorboard_logs(run):
+    content = train.read_checkpoint(run["checkpoint"])
+    assert content["global_step"] == 4
+    assert yaml.safe_load((run["out"] / "recipe.yaml").read_text())["name"] == "tiny"
+    assert list((run["out"] / "tensorboard").glob("events*"))
+
+
+def test_resuming_goes_on_where_the_run_stopped_and_equals_an_unbroken_run(run, tmp_path):
+    # the checkpoint of step 2 stands for a run that was stopped there
+    (tmp_path / "last.ckpt").write_bytes((run["out"] / "step2.ckpt").read_bytes())
+    assert train.main(["--config", str(run["recipe"]), "--out", str(tmp_path), "--resume"]) == 0
+    resumed = train.read_checkpoint(tmp_path / "last.ckpt")["state_dict"]
+    for key, value in train.read_checkpoint(run["checkpoint"])["state_dict"].items():
+        torch.testing.assert_close(resumed[key], value, msg=key)
+
+
+def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nowhere(run, tmp_path, capsys):
+    assert train.main(["--config", str(run["recipe"]), "--out", str(run["out"])]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert train.main(["--config", str(run["recipe"]), "--out", str(tmp_path), "--resume"]) == 2
+    assert "nothing to resume" in capsys.readouterr().err
+
+
+def test_learning_rate_warms_up_and_decays_to_zero():
+    factor = train.warmup_then_poly(10, 110, 0.9)
+    assert factor(0) == pytest.approx(1 / 11)
+    assert factor(10) == 1
+    assert factor(60) == pytest.approx(0.5**0.9)
+    assert factor(110) == 0
+
+
+def test_vectors_and_learned_grids_have_no_weight_decay(run):
+    task = train.load_task(run["checkpoint"])
+    groups = train.parameter_groups(task.model, 1.0, 0.05, 0.1)
+    decayed = {id(p) for g in groups if g["weight_decay"] for p in g["params"]}
+    assert id(task.model.queries) not in decayed
+    assert id(task.model.classifier.bias) not in decayed
+    assert id(task.model.classifier.weight) in decayed
+    assert sorted({g["lr"] for g in groups}) == [0.1, 1.0]
+    assert sum(len(g["params"]) for g in groups) == len(list(task.model.parameters()))
+
+
+def test_evaluation_of_checkpoint_and_file_agree(run, exported, tmp_path):
+    figures = []
+    for source in (["--checkpoint", str(run["checkpoint"])], ["--onnx", str(exported)]):
+        out = tmp_path / "figures.json"
+        assert evaluate.main([*source, "--data", str(run["data"]), "--json", str(out)]) == 0
+        figures.append(json.loads(out.read_text()))
+    assert figures[0]["iou"].keys() == {"floor", "wall"}
+    # a pixel whose two classes tie may fall either way between the two runtimes
+    assert figures[0]["pixel_accuracy"] == pytest.approx(figures[1]["pixel_accuracy"], abs=2e-3)
+
+
+def test_the_file_keeps_the_contract(exported):
+    path = exported
+    proto = onnx.load(path)
+    names = {v.name for v in proto.graph.input}
+    assert names == {"image"}
+    first = [node.op_type for node in proto.graph.node if "image" in node.input]
+    assert first == ["Cast"]
+    last = {
+        o: node.op_type
+        for node in proto.graph.node
+        for o in node.output
+        if o in ("labels", "confidence", "superpixels")
+    }
+    assert set(last.values()) == {"Cast"}
+    assert {op.domain: op.version for op in proto.opset_import} == {"": export.OPSET}
+    assert not {node.op_type for node in proto.graph.node} & {"Col2Im", "NonZero", "Loop", "If"}
+    session = onnxruntime.InferenceSession(str(path))
+    types = {o.name: (o.type, o.shape[1:]) for o in session.get_outputs()}
+    assert types == {
+        "labels": ("tensor(uint8)", [64, 96]),
+        "confidence": ("tensor(uint8)", [64, 96]),
+        "superpixels": ("tensor(int32)", [64, 96]),
+    }
+    properties = session.get_modelmeta().custom_metadata_map
+    assert properties["format_version"] == "1"
+    assert json.loads(properties["class_names"]) == ["floor", "wall"]
+    assert json.loads(properties["palette"]) == [[10, 20, 30], [40, 50, 60]]
+    assert json.loads(properties["input_size"]) == [64, 96]
+    assert json.loads(properties["superpixel_grid"]) == [2, 3]
+    assert (properties["name"], properties["training_data"]) == ("tiny", "random pixels")
+    assert {"architecture", "license", "source_commit", "normalization"} <= properties.keys()
+    for batch in (1, 3):  # the batch is free
+        outputs = session.run(None, {"image": np.zeros((batch, 64, 96, 3), np.uint8)})
+        assert [o.shape[0] for o in outputs] == [batch] * 3
+    assert b"/seg_models/" not in path.read_bytes()  # no stack traces with paths of the machine that exported
+
+
+def test_nothing_is_written_when_the_runtimes_disagree(run, tmp_path, monkeypatch):
+    task = train.load_task(run["checkpoint"])
+    images = [np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)]
+    true_run = onnxruntime.InferenceSession.run
+
+    def flipped(self, names, feeds):
+        labels, *rest = true_run(self, names, feeds)
+        return [1 - labels, *rest]
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", flipped)
+    with pytest.raises(export.ExportError, match=r"disagree on 1 images.*nothing was written"):
+        export.export_onnx(task.model, task.table, export.Origin("t", "s", "d"), tmp_path / "m.onnx", images)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_export_refuses_a_table_of_other_classes_and_no_images(run, tmp_path):
+    task = train.load_task(run["checkpoint"])
+    origin = export.Origin("t", "s", "d")
+    with pytest.raises(export.ExportError, match="no images to check"):
+        export.export_onnx(task.model, task.table, origin, tmp_path / "m.onnx", [])
+    image = np.zeros((64, 96, 3), np.uint8)
+    with pytest.raises(export.ExportError, match="3 classes, the model 2"):
+        export.export_onnx(
+            task.model, LabelTable(("a", "b", "c"), ((0, 0, 0),) * 3), origin, tmp_path / "m.onnx", [image]
+        )
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path, capsys, content):
+    path = tmp_path / "x.ckpt"
+    if content is not None:
+        path.write_bytes(content)
+    assert export.main(["--checkpoint", str(path), "--out", str(tmp_path / "m.onnx")]) == 2
+    assert "checkpoint" in capsys.readouterr().err
