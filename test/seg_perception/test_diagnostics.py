@@ -8,10 +8,10 @@ import pytest
 
 pytest.importorskip("diagnostic_msgs", reason="diagnostic_msgs (ROS 2) is not installed")
 
-from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticStatus
 
-from seg_perception.diagnostics import NodeState, diagnostic_status  # noqa: E402
-from seg_perception.frame_statistics import FrameStatistics, Summary  # noqa: E402
+from seg_perception.diagnostics import NodeState, diagnostic_status
+from seg_perception.frame_statistics import FrameStatistics, Summary
 
 STATE = NodeState("active", "", "/camera/image_raw", "rooms", "openvino", stale_after_s=2.0, late_after_ms=100.0)
 
