@@ -10,11 +10,12 @@ import heapq
 import logging
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import apsw
+from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability, QosReliability
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.typesys import Stores, get_typestore
 
@@ -47,12 +48,28 @@ class MessageError(ValueError):
 
 
 @dataclass(frozen=True)
+class OfferedQos:
+    """What the recorded publishers of a topic offered, taken together: the strongest that one of them did.
+
+    Attributes:
+        reliable: otherwise best effort.
+        transient_local: late subscribers get the last messages too; otherwise volatile.
+        depth: messages kept; 0 where it was not recorded.
+    """
+
+    reliable: bool
+    transient_local: bool
+    depth: int
+
+
+@dataclass(frozen=True)
 class Topic:
-    """One topic of a recording."""
+    """One topic of a recording; `offered_qos` is None where it was not recorded."""
 
     name: str
     type: str
     count: int
+    offered_qos: OfferedQos | None = None
 
     def __str__(self) -> str:
         return f"{self.name} ({self.type}, {self.count} messages)"
@@ -133,7 +150,7 @@ class BagReader:
         for source in self._sources:
             for name, topic in source.topics.items():
                 before = result[name].count if name in result else 0
-                result[name] = Topic(name, topic.type, before + topic.count)
+                result[name] = replace(topic, count=before + topic.count)
         return dict(sorted(result.items()))
 
     def topic(self, name: str, types: Collection[str] = ()) -> Topic:
@@ -291,7 +308,7 @@ class _SoundSource:
         self._reader = Reader(path)
         self._reader.open()
         self.topics = {
-            name: Topic(name, topic.msgtype or "mixed types", topic.msgcount)
+            name: Topic(name, topic.msgtype or "mixed types", topic.msgcount, _offered_qos(topic.connections))
             for name, topic in self._reader.topics.items()
         }
         has_messages = self._reader.message_count > 0
@@ -307,6 +324,22 @@ class _SoundSource:
     def close(self) -> None:
         if self._reader.is_open:
             self._reader.close()
+
+
+def _offered_qos(connections: Sequence[Connection]) -> OfferedQos | None:
+    profiles = [
+        profile
+        for connection in connections
+        if isinstance(connection.ext, ConnectionExtRosbag2)
+        for profile in connection.ext.offered_qos_profiles
+    ]
+    if not profiles:
+        return None
+    return OfferedQos(
+        reliable=any(profile.reliability != QosReliability.BEST_EFFORT for profile in profiles),
+        transient_local=any(profile.durability == QosDurability.TRANSIENT_LOCAL for profile in profiles),
+        depth=max(profile.depth for profile in profiles),
+    )
 
 
 class _RecoveredSource:
