@@ -99,7 +99,7 @@ class FrameSource:
                 self.frames_in += 1
                 images.append(message)
             else:
-                stamp_ns = _stamp_ns(message)
+                stamp_ns = header_stamp_ns(message)
                 if stamp_ns in self._label_stamps:
                     labels[stamp_ns] = message
             while images and self._is_ready(images[0], labels):
@@ -118,12 +118,12 @@ class FrameSource:
         return (self._image_topic.count - 1) / duration_s if duration_s > 0 and self._image_topic.count > 1 else 10.0
 
     def _is_ready(self, message: BagMessage, labels: dict[int, BagMessage]) -> bool:
-        stamp_ns = _stamp_ns(message)
+        stamp_ns = header_stamp_ns(message)
         return stamp_ns not in self._label_stamps or stamp_ns in labels
 
     def _decode(self, message: BagMessage, labels: dict[int, BagMessage]) -> Iterator[Frame]:
         """The frame of an image message; nothing where it cannot be decoded."""
-        stamp_ns = _stamp_ns(message)
+        stamp_ns = header_stamp_ns(message)
         label_message = labels.pop(stamp_ns, None) if stamp_ns is not None else None
         start = perf_counter()
         try:
@@ -174,7 +174,7 @@ class FrameSource:
             return set()
         stamps: dict[str, Counter[int]] = {self._image_topic.name: Counter(), self._label_topic.name: Counter()}
         for message in self._bag.messages(list(stamps)):
-            stamp_ns = _stamp_ns(message)
+            stamp_ns = header_stamp_ns(message)
             if stamp_ns is not None:
                 stamps[message.topic][stamp_ns] += 1
         images, labels = stamps.values()
@@ -250,7 +250,7 @@ def prefetch(items: Iterator[Item], depth: int) -> Iterator[Item]:
         thread.join()
 
 
-def _stamp_ns(message: BagMessage) -> int | None:
+def header_stamp_ns(message: BagMessage) -> int | None:
     """The header's stamp, which both image types begin with, without decoding the rest; None where it is missing."""
     data = message.data
     if len(data) < 12:

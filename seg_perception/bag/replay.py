@@ -49,6 +49,7 @@ class Replay:
         rate: recorded seconds a wall second.
         clock: also publish /clock, in recorded time. A recorded /clock is then left out.
         start_offset_s: recorded seconds to skip at the start.
+        duration_s: recorded seconds to publish; None for all that follow.
         on_publish: called with every message just before it is published.
 
     Attributes:
@@ -71,16 +72,18 @@ class Replay:
         rate: float = 1.0,
         clock: bool = False,
         start_offset_s: float = 0.0,
+        duration_s: float | None = None,
         on_publish: Callable[[BagMessage], None] | None = None,
     ) -> None:
         if not 0.01 <= rate <= 100.0:
             raise ValueError(f"--rate is {rate:g}, expected 0.01 to 100")
-        duration_s = 1e-9 * (bag.end_ns - bag.start_ns)
-        if not 0.0 <= start_offset_s <= duration_s:
-            raise ValueError(f"--start-offset is {start_offset_s:g} s, expected 0 to the bag's {duration_s:.3f} s")
+        length_s = 1e-9 * (bag.end_ns - bag.start_ns)
+        if not 0.0 <= start_offset_s <= length_s:
+            raise ValueError(f"--start-offset is {start_offset_s:g} s, expected 0 to the bag's {length_s:.3f} s")
         self._bag = bag
         self._rate = rate
         self._begin_ns = bag.start_ns + round(1e9 * start_offset_s)
+        self._end_ns = bag.end_ns if duration_s is None else self._begin_ns + round(1e9 * duration_s)
         self._on_publish = on_publish
         self._stop = threading.Event()
         self.topics: dict[str, Topic] = {}
@@ -135,6 +138,8 @@ class Replay:
         messages = prefetch(self._bag.messages(list(self.topics)), _AHEAD)
         try:
             for message in messages:
+                if message.time_ns > self._end_ns:
+                    return
                 offset_ns = message.time_ns - self._begin_ns
                 if offset_ns >= 0:
                     due_s = begin_s + 1e-9 * offset_ns / self._rate
