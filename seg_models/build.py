@@ -8,10 +8,24 @@ from collections.abc import Callable
 from typing import Any
 
 from seg_models.backbones import conv_backbone
+from seg_models.linear import LinearBaseline
+from seg_models.regproxy import RegProxy
 from seg_models.segmentation_model import SegmentationModel
+from seg_models.segmenter import Segmenter
 from seg_models.superpixel_transformer import SuperpixelTransformer
+from seg_models.vit_backbone import TokenBackbone
 
-ARCHITECTURES = ("superpixel_transformer",)
+ARCHITECTURES = ("superpixel_transformer", "linear", "segmenter", "regproxy")
+
+# Options of the models on plain transformers that shape the backbone; see `TokenBackbone`.
+TOKEN_BACKBONE_OPTIONS = (
+    "norm_eps",
+    "position_resize",
+    "dropout",
+    "patch_size",
+    "gradient_checkpointing",
+    "timm_options",
+)
 
 
 class ModelError(ValueError):
@@ -36,7 +50,8 @@ def build_model(
         image_size: (H, W) of the network's input.
         pretrained: start the backbone from the ImageNet weights of an installed package.
         drop_path_rate: stochastic depth of the backbone's deepest block.
-        options: further arguments of the architecture's constructor.
+        options: further arguments of the architecture's constructor; on plain transformers also
+            TOKEN_BACKBONE_OPTIONS, such as patch_size=8 or gradient_checkpointing=True.
 
     Raises:
         ModelError: unknown name or option; near ones are listed.
@@ -48,13 +63,30 @@ def build_model(
         return SuperpixelTransformer(
             conv_backbone(backbone, (2, 8, 32), pretrained, drop_path_rate), num_classes, image_size, **options
         )
+
+    def tokens(constructor: Callable[..., Any], **defaults: Any) -> TokenBackbone:
+        """The transformer backbone, with its options taken out of `options`; `defaults` are the architecture's own."""
+        check_options(constructor, options, TOKEN_BACKBONE_OPTIONS)
+        chosen = {option: options.pop(option) for option in TOKEN_BACKBONE_OPTIONS if option in options}
+        shape = {"pretrained": pretrained, "drop_path_rate": drop_path_rate}
+        return TokenBackbone(backbone, image_size, **{**defaults, **shape, **chosen})
+
+    if name == "linear":
+        return LinearBaseline(tokens(LinearBaseline), num_classes, image_size, **options)
+    if name == "segmenter":
+        return Segmenter(
+            tokens(Segmenter, norm_eps=1e-5, position_resize="bilinear"), num_classes, image_size, **options
+        )
+    if name == "regproxy":
+        return RegProxy(tokens(RegProxy), num_classes, image_size, **options)
     near = difflib.get_close_matches(name, ARCHITECTURES, n=3, cutoff=0.3) or ARCHITECTURES
     raise ModelError(f"unknown architecture {name!r}; near names: {', '.join(near)}")
 
 
-def check_options(constructor: Callable[..., Any], options: dict[str, Any]) -> None:
-    """Raise ModelError if an option is no argument of the constructor."""
+def check_options(constructor: Callable[..., Any], options: dict[str, Any], further: tuple[str, ...] = ()) -> None:
+    """Raise ModelError if an option is neither an argument of the constructor nor one of `further`."""
     known = [p for p in inspect.signature(constructor).parameters if p not in ("backbone", "num_classes", "image_size")]
+    known.extend(further)
     for option in options:
         if option not in known:
             near = difflib.get_close_matches(option, known, n=3) or known

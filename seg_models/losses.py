@@ -34,3 +34,20 @@ def top_fraction_cross_entropy(logits: Tensor, labels: Tensor, fraction: float =
     rank = torch.arange(hardest.shape[1], device=hardest.device)
     total = (hardest * (rank < kept[:, None])).sum(1)  # (B,)
     return (total / kept.clamp(min=1)).sum() / (kept > 0).sum().clamp(min=1)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, count_unlabelled: bool = False) -> Tensor:
+    """Plain softmax cross entropy, averaged over the batch's pixels.
+
+    Args:
+        logits: (B, K, H, W).
+        labels: int64 (B, H, W) in [0, K) or IGNORE.
+        count_unlabelled: divide by the number of all pixels, as mmsegmentation 0.17 (and so RegProxy) does, instead of
+            the number of labelled ones.
+
+    Returns:
+        scalar; 0 (with a gradient of 0) for a batch without any labelled pixel.
+    """
+    total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="sum")
+    count = labels.numel() if count_unlabelled else (labels != IGNORE).sum().clamp(min=1)
+    return total / count

@@ -59,6 +59,7 @@ class TokenBackbone(nn.Module):
         image_size: (H, W) that the position embeddings are made for, rounded up to whole patches. Other sizes work:
             the embeddings are resized for them.
         taps: blocks to return, counted from 0; -1 is the sum of patch and position embeddings, before block 0.
+            None gives the last block. A model may ask for others with `set_taps`.
         final_norm: whether the LayerNorm behind the last block exists and is applied (to a tap of that block).
         keep_class_token_in_encoder: False removes class and distillation tokens before block 0. Their parameters stay,
             so that checkpoints fit, but are frozen: no gradient can reach them.
@@ -75,6 +76,7 @@ class TokenBackbone(nn.Module):
     Attributes:
         width: D.  depth: L.  stride and patch_size: pixels of the image along a token.
         grid: (rows, cols) of the position embeddings.
+        is_hybrid: whether a ResNet stem makes the tokens.
         prefix_tokens: number of class and distillation tokens, 1 or 2.
         normalization: mean and std that timm's weights of this name were trained with, 0..255 units.
 
@@ -89,7 +91,7 @@ class TokenBackbone(nn.Module):
         self,
         name: str,
         image_size: tuple[int, int],
-        taps: tuple[int, ...],
+        taps: tuple[int, ...] | None = None,
         final_norm: bool = True,
         keep_class_token_in_encoder: bool = True,
         norm_eps: float = 1e-6,
@@ -129,15 +131,13 @@ class TokenBackbone(nn.Module):
         _check_supported(name, self.vit)
         self.width: int = self.vit.embed_dim
         self.depth = len(self.vit.blocks)
-        for tap in taps:
-            if not -1 <= tap < self.depth:
-                raise BackboneError(f"tap {tap} of {name}: its blocks are 0 to {self.depth - 1}, -1 is before them")
+        self.set_taps((self.depth - 1,) if taps is None else taps)
         if not final_norm:
             self.vit.norm = nn.Identity()
-        self.taps = taps
         self.position_resize = position_resize
         self.gradient_checkpointing = gradient_checkpointing
         self.keep_class_token_in_encoder = keep_class_token_in_encoder
+        self.is_hybrid = isinstance(self.vit.patch_embed, HybridEmbed)
         self.grid: tuple[int, int] = tuple(self.vit.patch_embed.grid_size)
         prefix = [self.vit.cls_token]
         if "dist_token" in dict(self.vit.named_parameters(recurse=False)):
@@ -147,6 +147,15 @@ class TokenBackbone(nn.Module):
         if not keep_class_token_in_encoder:
             for token in prefix:
                 token.requires_grad_(False)
+
+    def set_taps(self, taps: tuple[int, ...]) -> None:
+        """Choose the blocks whose outputs `forward` returns; BackboneError for one that does not exist."""
+        for tap in taps:
+            if not -1 <= tap < self.depth:
+                raise BackboneError(
+                    f"tap {tap} of {self.name}: its blocks are 0 to {self.depth - 1}, -1 is before them"
+                )
+        self.taps = taps
 
     def forward(self, image: Tensor) -> Tokens:
         """Tokens of a normalised image (B, 3, H, W).
@@ -166,7 +175,7 @@ class TokenBackbone(nn.Module):
             )
         stem = self.vit.patch_embed
         # Not stem(image): timm's forward refuses other sizes than the built one.
-        features = stem.proj(stem.backbone(image) if isinstance(stem, HybridEmbed) else image)  # (B, D, rows, cols)
+        features = stem.proj(stem.backbone(image) if self.is_hybrid else image)  # (B, D, rows, cols)
         return features.flatten(2).transpose(1, 2), (features.shape[-2], features.shape[-1])
 
     def add_positions(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
