@@ -1,0 +1,81 @@
+"""The plainest node that does the job: what most people would write first. The benchmark's named alternative.
+
+One subscription, and in its callback everything: convert as cv_bridge does, resize, infer, resize back, publish. The
+engine, its threads, the model and the DDS profile are the same as those of the real node.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import cv2
+import numpy as np
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+
+from seg_perception.engines.select import create_engine
+from seg_perception.model_file import read_model_info
+
+
+class PlainNode(Node):
+    """Segments in the callback.
+
+    Args:
+        model: deployment model.
+        engine: kind of engine.
+        threads: of the engine.
+        topic: of rgb8 images.
+    """
+
+    def __init__(self, model: str, engine: str, threads: int, topic: str) -> None:
+        super().__init__("segmentation")
+        self.engine = create_engine(engine, read_model_info(model), threads)
+        self.engine.open()
+        self.size = self.engine.info.input_size
+        self.engine.infer(np.zeros((1, *self.size, 3), np.uint8))
+        self.labels = self.create_publisher(Image, "~/labels", 10)
+        self.superpixels = self.create_publisher(Image, "~/superpixels", 10)
+        self.create_subscription(Image, topic, self.on_image, qos_profile_sensor_data)
+        self.get_logger().info("active: listening")
+
+    def on_image(self, message: Image) -> None:
+        """As cv_bridge's imgmsg_to_cv2 and cv2_to_imgmsg go about it."""
+        image = np.ndarray((message.height, message.width, 3), np.uint8, bytes(message.data))
+        resized = cv2.resize(image, self.size[::-1])
+        outputs = self.engine.infer(resized[None])
+        self.publish(self.labels, message, "mono8", outputs["labels"][0])
+        self.publish(self.superpixels, message, "16UC1", outputs["superpixels"][0].astype(np.uint16))
+
+    def publish(self, publisher, message: Image, encoding: str, ids: np.ndarray) -> None:
+        """Enlarge and send."""
+        ids = cv2.resize(ids, (message.width, message.height), interpolation=cv2.INTER_NEAREST)
+        answer = Image(header=message.header, height=message.height, width=message.width, encoding=encoding)
+        answer.step = ids.nbytes // message.height
+        answer.data.frombytes(ids.tobytes())
+        publisher.publish(answer)
+
+
+def main() -> None:
+    """Run until stopped."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--image", default="/camera/image_raw")
+    args = parser.parse_args()
+    rclpy.init()
+    node = PlainNode(args.model, args.engine, args.threads, args.image)
+    try:
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()
