@@ -177,3 +177,19 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path, capsys, content):
         path.write_bytes(content)
     assert export.main(["--checkpoint", str(path), "--out", str(tmp_path / "m.onnx")]) == 2
     assert "checkpoint" in capsys.readouterr().err
+
+
+def test_the_file_is_understood_by_tensorrts_parser(exported):
+    tensorrt = pytest.importorskip("tensorrt_rtx", reason="pip install tensorrt-rtx-cu13 (Linux, no GPU needed)")
+    logger = tensorrt.Logger(tensorrt.Logger.ERROR)
+    builder = tensorrt.Builder(logger)
+    network = builder.create_network(0)
+    parser = tensorrt.OnnxParser(network, logger)
+    parsed = parser.parse_from_file(str(exported))
+    assert parsed, [parser.get_error(i).desc() for i in range(parser.num_errors)]
+    outputs = {network.get_output(i).name: network.get_output(i).dtype for i in range(network.num_outputs)}
+    assert outputs == {
+        "labels": tensorrt.uint8,
+        "confidence": tensorrt.uint8,
+        "superpixels": tensorrt.int32,
+    }
