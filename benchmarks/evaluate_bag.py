@@ -1,6 +1,6 @@
 """How near evaluate-bag comes to the bare engine: frames a second of both on the same recording, in one run.
 
-    python benchmarks/evaluate_bag.py BAG --model M.onnx --image-topic T [--label-topic L] [--repeats 5]
+    python -m benchmarks.evaluate_bag BAG --model M.onnx --image-topic T [--label-topic L] [--repeats 5]
 
 "Bare engine" calls the engine on one prepared image and does nothing else. "evaluate-bag" reads the recording,
 decodes, resizes, infers, brings the masks to camera size and scores them. The two take turns, so that both meet the
@@ -47,7 +47,7 @@ def main() -> int:
         bare.append(_bare_engine_rate(task, result.frames_out))
     sizes = ", ".join(f"{width}x{height}" for width, height in result.image_sizes)
     machine = describe_environment()
-    print(f"`{' '.join(['python', *sys.argv])}`")
+    print(f"`{' '.join(['python -m benchmarks.evaluate_bag', *sys.argv[1:]])}`")
     print(f"\n{machine['processor']}, {machine['cores']}, {machine['date']}; {result.engine_description};")
     print(f"model {result.model.name}, {result.frames_out} frames of {sizes}, {options.repeats} repeats\n")
     print("| | frames/s, median | lowest | highest |\n|---|---|---|---|")

@@ -41,6 +41,8 @@ class OpenVinoEngine(Engine):
         config: dict[Any, Any] = {
             properties.hint.performance_mode: properties.hint.PerformanceMode.LATENCY,
             properties.num_streams: 1,
+            # Pinned to cores, its threads wait for whatever else runs there; a robot's processor is shared.
+            properties.hint.enable_cpu_pinning: False,
         }
         if self.precision == "f32":
             # Left alone, OpenVINO computes in bfloat16 wherever the processor can.
