@@ -259,6 +259,9 @@ def _decode(data: Any, format: str, flags: int) -> np.ndarray:
         raise ImageError(f"compressed image ({format!r}) is empty")
     if "compressedDepth" in format:
         raise ImageError(f"compressed image has format {format!r}: a depth image; expected a colour camera's topic")
+    if buffer[:2].tobytes() == JPEG_START and not _has_jpeg_end(buffer):
+        # OpenCV 4 would fill up what is missing with grey, and the model would segment the grey.
+        raise ImageError(_undecodable(buffer, format))
     try:
         image = cv2.imdecode(buffer, flags)
     except cv2.error as error:
@@ -266,6 +269,11 @@ def _decode(data: Any, format: str, flags: int) -> np.ndarray:
     if image is None or image.size == 0:
         raise ImageError(_undecodable(buffer, format))
     return image
+
+
+def _has_jpeg_end(buffer: np.ndarray) -> bool:
+    # Nearly always the last two bytes; some cameras pad. The whole is searched only where the end does not have it.
+    return JPEG_END in buffer[-4096:].tobytes() or JPEG_END in buffer.tobytes()
 
 
 def _undecodable(buffer: np.ndarray, format: str) -> str:

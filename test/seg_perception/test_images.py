@@ -248,6 +248,12 @@ def test_a_jpeg_cut_in_the_middle_is_refused() -> None:
         decode_compressed(jpeg[: len(jpeg) // 2], "jpeg")
 
 
+@pytest.mark.parametrize("padding", [0, 100, 10_000])
+def test_a_jpeg_with_padding_behind_it_is_whole(padding: int) -> None:
+    jpeg = cv2.imencode(".jpg", samples((48, 64, 3)))[1].tobytes()
+    np.testing.assert_array_equal(decode_compressed(jpeg + bytes(padding), "jpeg"), decode_compressed(jpeg, "jpeg"))
+
+
 def test_labels_come_back_as_ids() -> None:
     labels = samples((HEIGHT, WIDTH))
     data, step = padded(labels)
