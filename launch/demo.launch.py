@@ -1,0 +1,80 @@
+"""Plays the shipped recording through the segmentation node, for looking at it in RViz, Foxglove or rqt.
+
+    ros2 launch seg_perception demo.launch.py
+
+The masks are on /segmentation/labels, /segmentation/superpixels, /segmentation/confidence and /segmentation/overlay.
+For scores and a report run `seg_perception demo` instead.
+"""
+
+from __future__ import annotations
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown
+from launch.conditions import IfCondition, UnlessCondition
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments, the node, and the recording once the node listens."""
+    share = FindPackageShare("seg_perception")
+    replay = ["replay", LaunchConfiguration("bag"), "--rate", LaunchConfiguration("rate")]
+    replay += ["--wait-for-subscribers", "1"]
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument(
+                "bag",
+                default_value=PathJoinSubstitution([share, "bags/rooms_demo.mcap"]),
+                description="Recording to play: a rosbag2 folder, .mcap or .db3.",
+            ),
+            DeclareLaunchArgument(
+                "image",
+                default_value="/camera/image_raw/compressed",
+                description="Topic of the recording's camera images.",
+            ),
+            DeclareLaunchArgument(
+                "image_type", default_value="auto", description="Type of the image topic: auto, raw, compressed."
+            ),
+            DeclareLaunchArgument(
+                "camera_info", default_value="/camera/camera_info", description="Topic of the camera's calibration."
+            ),
+            DeclareLaunchArgument(
+                "model", default_value="", description="Deployment model (.onnx); empty: the one of the package."
+            ),
+            DeclareLaunchArgument("engine", default_value="auto", description="Inference engine."),
+            DeclareLaunchArgument("rate", default_value="1.0", description="Recorded seconds a second."),
+            DeclareLaunchArgument(
+                "loop",
+                default_value="true",
+                description="Play over and over, until Ctrl-C; false: end everything after the recording.",
+                choices=["true", "false"],
+            ),
+            # It comes first: the DDS profile that it sets holds for the replay too.
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(PathJoinSubstitution([share, "launch/segmentation.launch.py"])),
+                launch_arguments={
+                    name: LaunchConfiguration(name)
+                    for name in ("image", "image_type", "camera_info", "model", "engine")
+                }.items(),
+            ),
+            Node(
+                package="seg_perception",
+                executable="seg_perception",
+                name="replay",
+                arguments=[*replay, "--loop"],
+                output="screen",
+                condition=IfCondition(LaunchConfiguration("loop")),
+            ),
+            Node(
+                package="seg_perception",
+                executable="seg_perception",
+                name="replay",
+                arguments=replay,
+                output="screen",
+                condition=UnlessCondition(LaunchConfiguration("loop")),
+                on_exit=Shutdown(),
+            ),
+        ]
+    )
