@@ -265,7 +265,9 @@ def attend_with_bias(attention: Any, x: Tensor, bias: Tensor) -> Tensor:
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, N, D / heads)
     dropout = attention.attn_drop.p if attention.training else 0.0
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), dropout_p=dropout)
-    return attention.proj_drop(attention.proj(out.transpose(1, 2).flatten(2)))
+    # The copy is for the ONNX exporter: it takes the strides of a masked attention's output for others than they are.
+    merged = out.transpose(1, 2).clone(memory_format=torch.contiguous_format).flatten(2)  # (B, N, D)
+    return attention.proj_drop(attention.proj(merged))
 
 
 def check_transformer_name(name: str) -> None:
