@@ -26,11 +26,12 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from tqdm import tqdm
 
-from seg_perception.bag.evaluation import Evaluation, EvaluationResult
+from seg_perception.bag.evaluation import Evaluation
 from seg_perception.bag.frames import FrameSource, find_image_topic, header_stamp_ns
 from seg_perception.bag.reader import BagMessage, BagReader, open_bag
 from seg_perception.bag.replay import Replay, spinning
 from seg_perception.bag.report import write_report
+from seg_perception.bag.result import EvaluationResult
 from seg_perception.bag.video import SegmentationVideo
 from seg_perception.engines.select import ENGINE_KINDS
 from seg_perception.environment import describe_environment

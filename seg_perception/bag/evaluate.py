@@ -11,10 +11,11 @@ from time import perf_counter
 
 from tqdm import tqdm
 
-from seg_perception.bag.evaluation import Evaluation, EvaluationResult
+from seg_perception.bag.evaluation import Evaluation
 from seg_perception.bag.frames import Frame, FrameSource, find_image_topic, prefetch
 from seg_perception.bag.metrics import LabelIdError
 from seg_perception.bag.reader import BagError, open_bag
+from seg_perception.bag.result import EvaluationResult
 from seg_perception.bag.video import SegmentationVideo
 from seg_perception.environment import describe_environment
 from seg_perception.segmenter import Segmentation, Segmenter

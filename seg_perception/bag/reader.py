@@ -12,31 +12,16 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import apsw
-from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability, QosReliability
-from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.typesys import Stores, get_typestore
 
-from seg_perception.bag.recovery import McapRecovery, RawMessage, Recovery, RecoveryError, SqliteRecovery
+from seg_perception.bag.recovery import RawMessage, RecoveryError
+from seg_perception.bag.sources import DAMAGE, SoundSource, Source, Topic, recover
 
 logger = logging.getLogger(__name__)
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
-# What rosbags raises on a damaged file, beyond its own error: the parts it is built on.
-_DAMAGE = (
-    ReaderError,
-    apsw.Error,
-    OSError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AssertionError,
-    EOFError,
-    RuntimeError,
-)
 
 
 class BagError(ValueError):
@@ -45,34 +30,6 @@ class BagError(ValueError):
 
 class MessageError(ValueError):
     """One message of a recording cannot be decoded. The message is one line."""
-
-
-@dataclass(frozen=True)
-class OfferedQos:
-    """What the recorded publishers of a topic offered, taken together: the strongest that one of them did.
-
-    Attributes:
-        reliable: otherwise best effort.
-        transient_local: late subscribers get the last messages too; otherwise volatile.
-        depth: messages kept; 0 where it was not recorded.
-    """
-
-    reliable: bool
-    transient_local: bool
-    depth: int
-
-
-@dataclass(frozen=True)
-class Topic:
-    """One topic of a recording; `offered_qos` is None where it was not recorded."""
-
-    name: str
-    type: str
-    count: int
-    offered_qos: OfferedQos | None = None
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.type}, {self.count} messages)"
 
 
 @dataclass(frozen=True)
@@ -92,18 +49,6 @@ class BagMessage:
     data: bytes
 
 
-class _Source(Protocol):
-    """A file or folder that is being read."""
-
-    topics: dict[str, Topic]
-    start_ns: int
-    end_ns: int
-
-    def messages(self, topics: set[str]) -> Iterator[RawMessage]: ...
-
-    def close(self) -> None: ...
-
-
 class BagReader:
     """An open recording; see `open_bag`. Use it as a context manager or call `close`.
 
@@ -112,7 +57,7 @@ class BagReader:
         damage: one line on what is damaged, empty for a sound recording. It may grow while messages are read.
     """
 
-    def __init__(self, path: Path, sources: Sequence[_Source], damage: str) -> None:
+    def __init__(self, path: Path, sources: Sequence[Source], damage: str) -> None:
         self.path = path
         self.damage = damage
         self._sources = list(sources)
@@ -189,7 +134,7 @@ class BagReader:
         for message in heapq.merge(*streams, key=lambda message: message.time_ns):
             yield BagMessage(message.topic, types[message.topic], message.time_ns, message.data)
 
-    def _read(self, source: _Source, topics: set[str]) -> Iterator[RawMessage]:
+    def _read(self, source: Source, topics: set[str]) -> Iterator[RawMessage]:
         """One source's messages; a damaged place that its index did not show is passed by reading from the front."""
         last_ns, count = -1, 0
         try:
@@ -197,12 +142,12 @@ class BagReader:
                 last_ns, count = message.time_ns, count + 1
                 yield message
             return
-        except _DAMAGE as error:
-            if not isinstance(source, _SoundSource):
+        except DAMAGE as error:
+            if not isinstance(source, SoundSource):
                 raise BagError(f"bag {self.path} cannot be read on after {count} messages: {error}") from error
             detail = _one_line(error)
         source.close()
-        self._sources, damage = _recover(source.files)  # a sound source is the only one
+        self._sources, damage = recover(source.files)  # a sound source is the only one
         self._note(f"a damaged place after message {count} ({detail}); {damage or 'passed over'}")
         for recovered in self._sources:
             for message in recovered.messages(topics):
@@ -247,11 +192,11 @@ def open_bag(path: str | Path) -> BagReader:
     if path.is_file() and path.stat().st_size == 0:
         raise BagError(f"bag {path} is empty (0 bytes)")
     try:
-        return BagReader(path, [_SoundSource(path, files)], "")
-    except _DAMAGE as error:
+        return BagReader(path, [SoundSource(path, files)], "")
+    except DAMAGE as error:
         detail = _one_line(error)
     try:
-        sources, damage = _recover(files)
+        sources, damage = recover(files)
     except RecoveryError as error:
         raise BagError(f"bag {path} cannot be read: {error} ({detail})") from error
     if path.is_dir() and not (path / "metadata.yaml").exists():
@@ -270,93 +215,6 @@ def _storage_files(path: Path) -> list[Path]:
     return sorted(
         files, key=lambda file: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name)]
     )
-
-
-def _recover(files: Sequence[Path]) -> tuple[list[_Source], str]:
-    """Every file read from its front, and one line on what is damaged in them.
-
-    Raises:
-        RecoveryError: nothing can be read from any of them.
-    """
-    sources: list[_Source] = []
-    damages: list[str] = []
-    for file in files:
-        try:
-            recovery: Recovery = McapRecovery(file) if file.suffix == ".mcap" else SqliteRecovery(file)
-        except (RecoveryError, OSError) as error:
-            damages.append(f"{file.name} cannot be read: {error}")
-            continue
-        contents = recovery.contents
-        total = sum(contents.counts.values())
-        if contents.is_cut:
-            damages.append(f"{file.name} ends early, {total} whole messages in it")
-        if contents.damaged_chunks:
-            damages.append(
-                f"{file.name} has {contents.damaged_chunks} damaged chunks, left out; {total} messages remain"
-            )
-        sources.append(_RecoveredSource(recovery))
-    if not any(source.topics for source in sources):
-        raise RecoveryError("; ".join(damages) or "it holds no topic")
-    return sources, "; ".join(damages)
-
-
-class _SoundSource:
-    """A recording that rosbags opens."""
-
-    def __init__(self, path: Path, files: Sequence[Path]) -> None:
-        self.files = list(files)
-        self._reader = Reader(path)
-        self._reader.open()
-        self.topics = {
-            name: Topic(name, topic.msgtype or "mixed types", topic.msgcount, _offered_qos(topic.connections))
-            for name, topic in self._reader.topics.items()
-        }
-        has_messages = self._reader.message_count > 0
-        self.start_ns = self._reader.start_time if has_messages else 0
-        self.end_ns = self._reader.end_time - 1 if has_messages else 0  # rosbags counts to just after the last
-
-    def messages(self, topics: set[str]) -> Iterator[RawMessage]:
-        connections = [connection for connection in self._reader.connections if connection.topic in topics]
-        if connections:
-            for connection, time_ns, data in self._reader.messages(connections):
-                yield RawMessage(connection.topic, time_ns, data)
-
-    def close(self) -> None:
-        if self._reader.is_open:
-            self._reader.close()
-
-
-def _offered_qos(connections: Sequence[Connection]) -> OfferedQos | None:
-    profiles = [
-        profile
-        for connection in connections
-        if isinstance(connection.ext, ConnectionExtRosbag2)
-        for profile in connection.ext.offered_qos_profiles
-    ]
-    if not profiles:
-        return None
-    return OfferedQos(
-        reliable=any(profile.reliability != QosReliability.BEST_EFFORT for profile in profiles),
-        transient_local=any(profile.durability == QosDurability.TRANSIENT_LOCAL for profile in profiles),
-        depth=max(profile.depth for profile in profiles),
-    )
-
-
-class _RecoveredSource:
-    """A file that is read from its front."""
-
-    def __init__(self, recovery: Recovery) -> None:
-        self._recovery = recovery
-        contents = recovery.contents
-        self.topics = {name: Topic(name, kind, contents.counts[name]) for name, kind in contents.types.items()}
-        self.start_ns = contents.start_ns
-        self.end_ns = contents.end_ns
-
-    def messages(self, topics: set[str]) -> Iterator[RawMessage]:
-        return self._recovery.messages(topics)
-
-    def close(self) -> None:
-        """Files are open only while messages are read."""
 
 
 def _one_line(error: BaseException) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seg_perception.bag.evaluation import EvaluationResult
 from seg_perception.bag.report_page import report_page
+from seg_perception.bag.result import EvaluationResult
 
 JSON_NAME = "report.json"
 PAGE_NAME = "report.html"

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 
 from seg_perception.bag.charts import confusion_chart, histogram, line_chart
-from seg_perception.bag.evaluation import EvaluationResult, FramePicture
 from seg_perception.bag.metrics import percentiles
 from seg_perception.bag.panels import error_panel, superpixel_panel
+from seg_perception.bag.result import EvaluationResult, FramePicture
 from seg_perception.labels import colours, overlay
 
 OVERLAY_ALPHA = 0.62

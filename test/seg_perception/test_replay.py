@@ -14,7 +14,8 @@ import pytest
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from seg_perception.bag.reader import BagError, BagMessage, OfferedQos, open_bag
+from seg_perception.bag.reader import BagError, BagMessage, open_bag
+from seg_perception.bag.sources import OfferedQos
 from test.seg_perception.tiny_bag import TYPESTORE, image_message, write_bag
 from test.seg_perception.waiting import wait_until
 

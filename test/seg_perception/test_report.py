@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from seg_perception.bag import charts
-from seg_perception.bag.evaluation import Evaluation, EvaluationResult
+from seg_perception.bag.evaluation import Evaluation
 from seg_perception.bag.panels import WRONG_COLOUR, error_panel, fitted, superpixel_panel
 from seg_perception.bag.report import write_report
+from seg_perception.bag.result import EvaluationResult
 from seg_perception.model_file import read_model_info
 from seg_perception.segmenter import Segmentation
 
