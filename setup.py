@@ -49,7 +49,6 @@ EXTRAS = {
         "lightning>=2.5",
         "torchmetrics>=1.7",
         "tensorboard>=2.18",
-        "jsonargparse>=4.40",
         "onnx>=1.18",
         "onnxscript>=0.5",
         "onnxruntime>=1.20",
@@ -62,6 +61,8 @@ EXTRAS = {
         "mypy",
         "types-PyYAML",
         "onnx>=1.18",
+        # TensorRT's own ONNX parser, which runs without a GPU: tests that exported models are understood by it.
+        "tensorrt-rtx-cu13==1.7.1.116 ; sys_platform == 'linux' and platform_machine == 'x86_64'",
     ],
 }
 
