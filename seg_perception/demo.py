@@ -71,7 +71,7 @@ class DemoOptions:
     out: Path
     image_topic: str | None = None
     label_topic: str | None = None
-    rate: float = 1.0
+    rate: float = 0.5
     seconds: float = 0.0
     engine: str = "auto"
     threads: int = 0
@@ -153,10 +153,12 @@ def run_demo(options: DemoOptions) -> EvaluationResult:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         try:
             node = Node("demo", start_parameter_services=False)
+            published_s: dict[int, float] = {}
+            replay = _camera(options, bag, image_topic, node, published_s)
             listener = MaskListener(node, "/segmentation", info.has_superpixels)
             with spinning(node), NodeProcess(parameters, environment, options.out / "node.log") as process:
                 _wait_until_active(process, listener, options.progress)
-                published_s, wall_s = _play(options, bag, image_topic, node, process, listener)
+                wall_s = _play(replay, published_s, process, listener, options.progress)
                 counts = _counts(process, listener, len(published_s))
         finally:
             rclpy.try_shutdown()
@@ -198,16 +200,10 @@ def _wait_until_active(process: NodeProcess, listener: MaskListener, progress: b
             bar.update()
 
 
-def _play(
-    options: DemoOptions,
-    bag: BagReader,
-    image_topic: str,
-    node: Node,
-    process: NodeProcess,
-    listener: MaskListener,
-) -> tuple[dict[int, float], float]:
-    """Publish the images; returns when each one went out by its stamp, and the seconds until the last mask."""
-    published_s: dict[int, float] = {}
+def _camera(
+    options: DemoOptions, bag: BagReader, image_topic: str, node: Node, published_s: dict[int, float]
+) -> Replay:
+    """The replay of the images; it notes in `published_s` when each one went out (perf_counter), by header stamp."""
 
     def note(message: BagMessage) -> None:
         stamp_ns = header_stamp_ns(message)
@@ -218,11 +214,16 @@ def _play(
             )
         published_s[stamp_ns] = perf_counter()
 
-    duration_s = options.seconds or None
-    replay = Replay(node, bag, [image_topic], options.rate, duration_s=duration_s, on_publish=note)
+    return Replay(node, bag, [image_topic], options.rate, duration_s=options.seconds or None, on_publish=note)
+
+
+def _play(
+    replay: Replay, published_s: dict[int, float], process: NodeProcess, listener: MaskListener, show_progress: bool
+) -> float:
+    """Publish the images; returns the seconds from the first one to the last mask."""
     _wait_for(lambda: replay.subscriptions() > 0, process, START_LIMIT_S)
     replay.wait_for_subscribers(1)  # returns after the time that the other side may need to know of the match
-    with tqdm(total=replay.total, unit="image", desc="playing", disable=not options.progress) as bar:
+    with tqdm(total=replay.total, unit="image", desc="playing", disable=not show_progress) as bar:
 
         def progress() -> None:
             process.check()
@@ -237,7 +238,7 @@ def _play(
             logger.warning("no mask for the last image within %.0f s", LAST_MASK_LIMIT_S)
         wall_s = perf_counter() - begin_s
         bar.set_postfix(masks=len(listener.labels))
-    return published_s, wall_s
+    return wall_s
 
 
 def _counts(process: NodeProcess, listener: MaskListener, images: int) -> dict[str, int]:
@@ -316,7 +317,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the results (%(default)s)")
     parser.add_argument("--image-topic", help="may be left out where the bag has only one beside the labels")
     parser.add_argument("--label-topic", help=f"true classes (default: {DEMO_LABEL_TOPIC} where the bag has it)")
-    parser.add_argument("--rate", type=float, default=1.0, help="recorded seconds a second (default: %(default)s)")
+    parser.add_argument(
+        "--rate", type=float, default=0.5, help="recorded seconds a second (default: %(default)s, for two slow cores)"
+    )
     parser.add_argument("--seconds", type=float, default=0.0, help="recorded seconds to play; 0: all")
     parser.add_argument("--engine", choices=ENGINE_KINDS, default="auto", help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine; 0: its own choice")
