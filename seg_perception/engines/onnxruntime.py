@@ -75,8 +75,8 @@ class OnnxRuntimeEngine(Engine):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
         options.intra_op_num_threads = self.threads
-        # Waiting threads would spin. That gains nothing measurable where the cores are free, and where they are shared
-        # - decoding, publishing, the rest of the robot - it made a frame take up to five times as long.
+        # Waiting threads would spin: a tenth quicker on free cores, but up to five times slower where other work -
+        # decoding, publishing, the rest of the robot - runs on them too.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         axis = read_onnx_header(self.info.path).inputs[0].shape[0]
         if isinstance(axis, str) and axis:
