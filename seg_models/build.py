@@ -10,12 +10,13 @@ from typing import Any
 from seg_models.backbones import conv_backbone
 from seg_models.linear import LinearBaseline
 from seg_models.regproxy import RegProxy
+from seg_models.regproxy_pilot import RegProxyPilot
 from seg_models.segmentation_model import SegmentationModel
 from seg_models.segmenter import Segmenter
 from seg_models.superpixel_transformer import SuperpixelTransformer
 from seg_models.vit_backbone import TokenBackbone
 
-ARCHITECTURES = ("superpixel_transformer", "linear", "segmenter", "regproxy")
+ARCHITECTURES = ("superpixel_transformer", "linear", "segmenter", "regproxy", "regproxy_pilot")
 
 # Options of the models on plain transformers that shape the backbone; see `TokenBackbone`.
 TOKEN_BACKBONE_OPTIONS = (
@@ -79,6 +80,8 @@ def build_model(
         )
     if name == "regproxy":
         return RegProxy(tokens(RegProxy), num_classes, image_size, **options)
+    if name == "regproxy_pilot":
+        return RegProxyPilot(tokens(RegProxyPilot), num_classes, image_size, **options)
     near = difflib.get_close_matches(name, ARCHITECTURES, n=3, cutoff=0.3) or ARCHITECTURES
     raise ModelError(f"unknown architecture {name!r}; near names: {', '.join(near)}")
 

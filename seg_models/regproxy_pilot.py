@@ -1,0 +1,116 @@
+"""RegProxy's pilot study (section 3, Table 1): a vision transformer on SLIC superpixels instead of patches.
+
+    image --SLIC--> N superpixels --RoIAlign of their boxes--> N patches of P x P --transformer, linear--> N class scores
+
+Each superpixel grows from one cell of the patch grid and takes that cell's position embedding.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from seg_models.backbones import Normalization
+from seg_models.linear import LinearDecoder, check_num_classes, pad_to_stride
+from seg_models.losses import IGNORE
+from seg_models.prediction import Prediction
+from seg_models.regproxy import IMAGENET
+from seg_models.segmentation_model import SegmentationModel
+from seg_models.slic import bounding_boxes, owners, slic
+from seg_models.vit_backbone import TokenBackbone
+
+
+class RegProxyPilot(SegmentationModel):
+    """Superpixels as tokens.
+
+    Args:
+        backbone: a ViT with a patch embedding (Ti, S or B of patch 16 in Table 1); a hybrid is refused.
+        num_classes: K.
+        image_size: (H, W) that the position embeddings are made for.
+        compactness: of SLIC, see there.
+
+    Raises:
+        ValueError: a hybrid backbone, fewer than one class, or a compactness that is not positive.
+    """
+
+    backbone: TokenBackbone
+
+    def __init__(
+        self, backbone: TokenBackbone, num_classes: int, image_size: tuple[int, int], compactness: float = 10.0
+    ) -> None:
+        super().__init__()
+        check_num_classes(num_classes)
+        if backbone.is_hybrid:
+            raise ValueError(f"{backbone.name} has a convolutional stem; superpixels need a linear patch embedding")
+        if compactness <= 0:
+            raise ValueError(f"compactness is {compactness}; expected a positive number")
+        backbone.set_taps((backbone.depth - 1,))
+        self.backbone = backbone
+        self.normalization: Normalization = IMAGENET
+        self.register_buffer("mean", torch.tensor(IMAGENET["mean"]).reshape(1, 3, 1, 1) / 255, persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET["std"]).reshape(1, 3, 1, 1) / 255, persistent=False)
+        self.num_classes = num_classes
+        self.image_size = image_size
+        self.stride = backbone.stride
+        self.superpixel_grid = backbone.grid
+        self.compactness = compactness
+        self.decoder = LinearDecoder(backbone.width, num_classes)
+
+    def forward(self, image: Tensor) -> Prediction:
+        """Segment a batch.
+
+        Args:
+            image: float (B, 3, H, W), normalised. Sides that are no multiple of the patch are zero-padded at the bottom
+                and right, and the padding is cut off the outputs.
+
+        Returns:
+            Prediction with logits (B, K, H, W), the same in all pixels of a superpixel; superpixels (B, H, W), in
+            training mode too, because the loss reads them; aux "region_logits" (B, K, N).
+        """
+        height, width = image.shape[-2:]
+        padded = pad_to_stride(image, self.stride)
+        cell = (self.stride, self.stride)
+        with torch.no_grad():
+            choice = slic(padded.float() * self.std + self.mean, cell, self.compactness)  # type: ignore[operator]
+            boxes = bounding_boxes(choice, cell)  # (B, R, C, 4)
+            owner = owners(choice, cell)  # (B, H', W')
+        batch, rows, cols, _ = boxes.shape
+        number = torch.arange(batch, device=boxes.device, dtype=boxes.dtype)[:, None].expand(batch, rows * cols)
+        rois = torch.cat([number.reshape(-1, 1), boxes.reshape(-1, 4)], dim=1)  # (B N, 5): image, then the box
+        patches = roi_align(padded, rois.to(padded.dtype), cell, aligned=True)  # (B N, 3, P, P)
+        tokens = self.backbone.vit.patch_embed.proj(patches).flatten(1).unflatten(0, (batch, rows * cols))  # (B, N, D)
+        (encoded,) = self.backbone.encode(tokens, (rows, cols))
+        region_logits = self.decoder(encoded, (rows, cols)).flatten(2)  # (B, K, N)
+        index = owner.flatten(1)[:, None].expand(-1, self.num_classes, -1)  # (B, K, H' W')
+        logits = region_logits.gather(2, index).unflatten(2, owner.shape[1:])
+        return Prediction(logits[..., :height, :width], owner[:, :height, :width], {"region_logits": region_logits})
+
+    def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        """Cross entropy of each superpixel against its class histogram, eq. 1, over those with a labelled pixel."""
+        assert prediction.superpixels is not None
+        logits = prediction.aux["region_logits"].float()  # (B, K, N)
+        target, labelled = soft_labels(prediction.superpixels, labels, logits.shape[2], self.num_classes)
+        losses = F.cross_entropy(logits, target.transpose(1, 2), reduction="none")  # (B, N)
+        return {"cross_entropy": (losses * labelled).sum() / labelled.sum().clamp(min=1)}
+
+
+def soft_labels(superpixels: Tensor, labels: Tensor, count: int, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Eq. 1: the share of each class among the labelled pixels of each superpixel.
+
+    Args:
+        superpixels: int64 (B, H, W) in [0, count).
+        labels: int64 (B, H, W) in [0, num_classes) or IGNORE.
+        count: N.
+        num_classes: K.
+
+    Returns:
+        shares (B, N, K), summing to one or, without a labelled pixel, zero; bool (B, N), whether there is one.
+    """
+    known = labels != IGNORE
+    index = (superpixels * num_classes + labels.masked_fill(~known, 0)).flatten(1)  # (B, H W)
+    histogram = torch.zeros(labels.shape[0], count * num_classes, device=labels.device)
+    histogram = histogram.scatter_add(1, index, known.flatten(1).float()).unflatten(1, (count, num_classes))
+    total = histogram.sum(dim=2, keepdim=True)  # (B, N, 1)
+    return histogram / total.clamp(min=1), total[..., 0] > 0
