@@ -17,7 +17,7 @@ from typing import Any
 from rosbags.typesys import Stores, get_typestore
 
 from seg_perception.bag.recovery import RawMessage, RecoveryError
-from seg_perception.bag.sources import DAMAGE, SoundSource, Source, Topic, recover
+from seg_perception.bag.sources import SoundSource, Source, Topic, recover
 
 logger = logging.getLogger(__name__)
 
@@ -142,12 +142,15 @@ class BagReader:
                 last_ns, count = message.time_ns, count + 1
                 yield message
             return
-        except DAMAGE as error:
+        except Exception as error:  # see open_bag
             if not isinstance(source, SoundSource):
                 raise BagError(f"bag {self.path} cannot be read on after {count} messages: {error}") from error
             detail = _one_line(error)
         source.close()
-        self._sources, damage = recover(source.files)  # a sound source is the only one
+        try:
+            self._sources, damage = recover(source.files)  # a sound source is the only one
+        except RecoveryError as error:
+            raise BagError(f"bag {self.path} cannot be read on after {count} messages: {detail}; {error}") from error
         self._note(f"a damaged place after message {count} ({detail}); {damage or 'passed over'}")
         for recovered in self._sources:
             for message in recovered.messages(topics):
@@ -193,7 +196,7 @@ def open_bag(path: str | Path) -> BagReader:
         raise BagError(f"bag {path} is empty (0 bytes)")
     try:
         return BagReader(path, [SoundSource(path, files)], "")
-    except DAMAGE as error:
+    except Exception as error:  # on damaged bytes rosbags raises anything, from KeyError to MemoryError
         detail = _one_line(error)
     try:
         sources, damage = recover(files)

@@ -47,7 +47,7 @@ class Contents:
         counts: whole messages by topic.
         start_ns, end_ns: times of the first and the last message, 0 where there is none.
         is_cut: the file ends before its end mark, or its last part cannot be read.
-        damaged_chunks: pieces in the middle that do not match their checksum, and were left out.
+        damaged_places: chunks that do not match their checksum and records that make no sense; they were left out.
     """
 
     types: dict[str, str] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Contents:
     start_ns: int = 0
     end_ns: int = 0
     is_cut: bool = False
-    damaged_chunks: int = 0
+    damaged_places: int = 0
 
     def add(self, topic: str, time_ns: int) -> None:
         self.start_ns = time_ns if not self.counts else min(self.start_ns, time_ns)
@@ -102,6 +102,7 @@ class McapRecovery:
                 yield message
 
     def _walk(self, contents: Contents) -> Iterator[RawMessage]:
+        file_size = self._path.stat().st_size
         with self._path.open("rb") as file:
             file.seek(len(MCAP_MAGIC))
             while True:
@@ -112,6 +113,7 @@ class McapRecovery:
                 kind, size = head[0], int.from_bytes(head[1:], "little")
                 if kind == _FOOTER:
                     return
+                size = min(size, file_size)  # a damaged length must not be taken for an amount of memory
                 if kind == _CHUNK:
                     yield from self._chunk(file, size, contents)
                 elif kind in (_SCHEMA, _CHANNEL, _MESSAGE):
@@ -134,7 +136,7 @@ class McapRecovery:
         is_whole = len(content) == size
         records = _unpack(packed, compression)
         if is_whole and (len(records) != unpacked_size or (checksum and crc32(records) != checksum)):
-            contents.damaged_chunks += 1
+            contents.damaged_places += 1
             return
         messages = list(self._records(records, contents))
         messages.sort(key=lambda message: message.time_ns)
@@ -151,10 +153,19 @@ class McapRecovery:
             position += size
 
     def _record(self, kind: int, content: bytes, contents: Contents) -> Iterator[RawMessage]:
+        try:
+            message = self._parse(kind, content, contents)
+        except struct.error:  # too short for what it says it is
+            contents.damaged_places += 1
+            return
+        if message is not None:
+            yield message
+
+    def _parse(self, kind: int, content: bytes, contents: Contents) -> RawMessage | None:
         if kind == _MESSAGE:
             channel, _, log_time, _ = _MESSAGE_HEADER.unpack_from(content)
             if channel in self._topics:
-                yield RawMessage(self._topics[channel], log_time, content[_MESSAGE_HEADER.size :])
+                return RawMessage(self._topics[channel], log_time, content[_MESSAGE_HEADER.size :])
         elif kind == _SCHEMA:
             (schema,) = struct.unpack_from("<H", content)
             self._schemas[schema] = _string(content, 2)
@@ -163,6 +174,7 @@ class McapRecovery:
             topic = _string(content, 4)
             self._topics[channel] = topic
             contents.types[topic] = self._schemas.get(schema, "")
+        return None
 
 
 def _string(content: bytes, position: int) -> str:

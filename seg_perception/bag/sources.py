@@ -7,25 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import apsw
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability, QosReliability
-from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.rosbag2 import Reader
 
 from seg_perception.bag.recovery import McapRecovery, RawMessage, Recovery, RecoveryError, SqliteRecovery
-
-# What rosbags raises on a damaged file, beyond its own error: the parts it is built on.
-DAMAGE = (
-    ReaderError,
-    apsw.Error,
-    OSError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AssertionError,
-    EOFError,
-    RuntimeError,
-)
 
 
 @dataclass(frozen=True)
@@ -145,10 +130,9 @@ def recover(files: Sequence[Path]) -> tuple[list[Source], str]:
         total = sum(contents.counts.values())
         if contents.is_cut:
             damages.append(f"{file.name} ends early, {total} whole messages in it")
-        if contents.damaged_chunks:
-            damages.append(
-                f"{file.name} has {contents.damaged_chunks} damaged chunks, left out; {total} messages remain"
-            )
+        if contents.damaged_places:
+            places = f"{contents.damaged_places} damaged place{'s' if contents.damaged_places > 1 else ''}"
+            damages.append(f"{file.name} has {places}, left out; {total} messages remain")
         sources.append(RecoveredSource(recovery))
     if not any(source.topics for source in sources):
         raise RecoveryError("; ".join(damages) or "it holds no topic")

@@ -143,7 +143,31 @@ def test_a_damaged_chunk_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptur
         assert 30 <= len(messages) < 40
         assert [message.time_ns for message in messages] == sorted(message.time_ns for message in messages)
         assert bag.truncated
-    assert "1 damaged chunks" in caplog.text
+    assert "has 1 damaged place, left out" in caplog.text
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_damaged_bytes_anywhere_are_read_or_refused_in_one_line(tmp_path: Path, storage: str) -> None:
+    file = write_bag(tmp_path / "bag", frames(4, (60, 80)), storage)
+    whole = file.read_bytes()
+    rng = np.random.default_rng(0)
+    opened = 0
+    for number in range(60):
+        data = bytearray(whole)
+        for position in rng.integers(0, len(data), 3):
+            data[position : position + 8] = rng.bytes(8)
+        damaged = tmp_path / f"damaged{number}{file.suffix}"
+        damaged.write_bytes(data)
+        problem = ""
+        try:
+            with open_bag(damaged) as bag:
+                assert len(list(bag.messages())) <= 8
+                problem = bag.damage
+                opened += 1
+        except BagError as error:
+            problem = str(error)
+        assert "\n" not in problem
+    assert opened > 30
 
 
 def test_a_message_that_is_no_whole_image_is_reported(tmp_path: Path) -> None:
