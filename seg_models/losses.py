@@ -47,7 +47,14 @@ def cross_entropy(logits: Tensor, labels: Tensor, count_unlabelled: bool = False
 
     Returns:
         scalar; 0 (with a gradient of 0) for a batch without any labelled pixel.
+
+    Raises:
+        ValueError: labels of another size than the scores.
     """
+    if logits.ndim != 4 or labels.shape != (logits.shape[0], *logits.shape[2:]):
+        raise ValueError(
+            f"scores of shape {tuple(logits.shape)} and labels of shape {tuple(labels.shape)}; expected (B, K, H, W), (B, H, W)"
+        )
     total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="sum")
     count = labels.numel() if count_unlabelled else (labels != IGNORE).sum().clamp(min=1)
     return total / count

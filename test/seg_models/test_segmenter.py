@@ -103,6 +103,14 @@ def test_loss_is_the_mean_over_labelled_pixels_and_zero_without_any():
     assert logits.grad.abs().max() == 0
 
 
+def test_wrong_channels_and_label_sizes_are_refused_with_their_shapes():
+    model = tiny()
+    with pytest.raises(ValueError, match=r"\(2, 4, 32, 48\); expected \(B, 3, H, W\)"):
+        model(torch.zeros(2, 4, 32, 48))
+    with pytest.raises(ValueError, match=r"scores of shape \(2, 5, 32, 48\) and labels of shape \(2, 48, 32\)"):
+        model.loss(model(picture(32, 48)), torch.zeros(2, 48, 32, dtype=torch.long))
+
+
 @pytest.mark.parametrize(
     ("backbone", "patch", "classes", "millions"),
     # Segmenter's Table 1 (encoders; a linear decoder adds 0.1 M) and the released models' list (mask transformers).
