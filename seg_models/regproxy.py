@@ -156,7 +156,7 @@ class RegProxy(SegmentationModel):
             association logits and Q (eq. 4), each (B, R, C, h * w, 9), and Y (eq. 5), (B, R, C, K).
         """
         token_map = early.transpose(1, 2).unflatten(2, grid)  # T', (B, D, R, C)
-        association_logits = self.affinity_head(token_map)
+        association_logits = nb.mask_border(self.affinity_head(token_map))
         affinity = nb.association(association_logits)
         token_logits = self.classifier(torch.cat(late, dim=-1)).unflatten(1, grid)
         return association_logits, affinity, token_logits

@@ -19,7 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 OFFSETS: tuple[tuple[int, int], ...] = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
-CENTRE = OFFSETS.index((0, 0))
+# Score of a neighbour outside the grid: its weight after a softmax is exactly 0, in float16 too, and being finite it
+# passes through a resize inside the cell unchanged (all pixels of a cell miss the same neighbours).
+BORDER = -1e4
 
 Cell = tuple[int, int]
 Grid = tuple[int, int]
@@ -150,7 +152,7 @@ def attend_superpixels_to_pixels(query: Tensor, key: Tensor, value: Tensor, head
 
 
 def association_logits(pixels: Tensor, superpixels: Tensor) -> Tensor:
-    """The argument of the softmax of eq. 5, scaled by 1/sqrt(channels); the grid's border is not yet masked.
+    """The argument of the softmax of eq. 5, scaled by 1/sqrt(channels); BORDER for superpixels outside the grid.
 
     Args:
         pixels: (B, R, C, P, D).
@@ -160,7 +162,13 @@ def association_logits(pixels: Tensor, superpixels: Tensor) -> Tensor:
         (B, R, C, P, 9).
     """
     neighbours = gather_neighbours(superpixels)  # (B, R, C, 9, D)
-    return (pixels * pixels.shape[-1] ** -0.5) @ neighbours.transpose(-1, -2)
+    return mask_border((pixels * pixels.shape[-1] ** -0.5) @ neighbours.transpose(-1, -2))
+
+
+def mask_border(logits: Tensor) -> Tensor:
+    """Association logits (B, R, C, P, 9) with BORDER for the superpixels outside the grid."""
+    outside = outside_grid((logits.shape[1], logits.shape[2]), logits.device)
+    return logits.masked_fill(outside[:, :, None, :], BORDER)
 
 
 def bilinear_matrix(source: Cell, target: Cell) -> Tensor:
@@ -182,10 +190,8 @@ def upsample_in_cells(logits: Tensor, source: Cell, target: Cell) -> Tensor:
 
 
 def association(logits: Tensor) -> Tensor:
-    """Eq. 5: softmax over N(p), superpixels outside the grid excluded. (B, R, C, P, 9) -> the same shape."""
-    grid = (logits.shape[1], logits.shape[2])
-    mask = outside_grid(grid, logits.device)[:, :, None, :]
-    return logits.masked_fill(mask, float("-inf")).softmax(dim=-1)
+    """Eq. 5: softmax over N(p). (B, R, C, P, 9), border masked, -> the same shape."""
+    return logits.softmax(dim=-1)
 
 
 def paint(weights: Tensor, values: Tensor, cell: Cell) -> Tensor:
@@ -206,15 +212,14 @@ def hard_superpixels(logits: Tensor, cell: Cell) -> Tensor:
     """Eq. 7: the raster index of the superpixel with the largest association.
 
     Args:
-        logits: association logits (or weights), (B, R, C, P, 9).
+        logits: association logits, border masked, or weights; (B, R, C, P, 9).
         cell: (h, w) with h * w = P.
 
     Returns:
         int64 (B, R*h, C*w), each in [0, R*C).
     """
     batch, rows, cols = logits.shape[:3]
-    mask = outside_grid((rows, cols), logits.device)[:, :, None, :]
-    choice = logits.masked_fill(mask, float("-inf")).argmax(dim=-1)  # (B, R, C, P) in 0..8
+    choice = logits.argmax(dim=-1)  # (B, R, C, P) in 0..8
     index = neighbour_index((rows, cols), logits.device)[None].expand(batch, -1, -1, -1)  # (B, R, C, 9)
     owner = index.gather(3, choice)  # (B, R, C, P)
     return from_cells(owner.unsqueeze(-1), cell)[:, 0]

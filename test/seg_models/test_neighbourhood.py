@@ -85,18 +85,25 @@ def test_superpixel_update_survives_scores_that_overflow_exp():
     assert distance.amin(1).max() < 1e-9
 
 
+def random_logits(grid: tuple[int, int], pixels: int, seed: int) -> torch.Tensor:
+    """Association logits (2, R, C, P, 9) of random features, some of them large."""
+    generator = torch.Generator().manual_seed(seed)
+    superpixels = 20 * torch.randn(2, *grid, 4, generator=generator)
+    return nb.association_logits(torch.randn(2, *grid, pixels, 4, generator=generator), superpixels)
+
+
 def test_association_sums_to_one_and_never_crosses_the_border():
-    logits = torch.randn(1, 3, 3, 4, 9, generator=torch.Generator().manual_seed(0)) * 50
-    weights = nb.association(logits)
-    torch.testing.assert_close(weights.sum(-1), torch.ones(1, 3, 3, 4))
+    logits = random_logits((3, 3), 4, seed=0)
     outside = nb.outside_grid((3, 3))
     assert outside.sum() == 4 * 5 + 4 * 3  # five neighbours missing at each corner, three at each side
-    assert (weights[0].transpose(2, 3)[outside] == 0).all()
+    for cell in ((2, 2), (16, 16)):  # also after the resize inside the cell
+        weights = nb.association(nb.upsample_in_cells(logits, (2, 2), cell))
+        torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+        assert (weights.transpose(3, 4)[:, outside] == 0).all()
 
 
 def test_every_hard_superpixel_is_a_neighbour_of_its_cell():
-    logits = torch.randn(2, 3, 4, 6, 9, generator=torch.Generator().manual_seed(1))
-    owner = nb.hard_superpixels(logits, (2, 3))  # (2, 6, 12)
+    owner = nb.hard_superpixels(random_logits((3, 4), 6, seed=1), (2, 3))  # (2, 6, 12)
     row, col = owner // 4, owner % 4
     cell_row = torch.arange(6)[:, None] // 2
     cell_col = torch.arange(12)[None, :] // 3

@@ -95,7 +95,7 @@ def test_affinity_comes_from_the_raw_stream_behind_m_layers(layers):
     if layers == 4:  # the last tap alone has the norm
         x = vit.vit.norm(x)
     logits = model.affinity_head(x[:, 1:].transpose(1, 2).unflatten(2, (4, 6)))
-    torch.testing.assert_close(model(image).aux["affinity"], nb.association(logits))
+    torch.testing.assert_close(model(image).aux["affinity"], nb.association(nb.mask_border(logits)))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,8 @@ def test_multi_level_features_are_joined_in_order():
 def test_region_histogram_is_the_loop_of_equation_11():
     generator = torch.Generator().manual_seed(3)
     rows, cols, region, stride = 3, 2, (2, 2), 4
-    affinity = nb.association(torch.randn(1, rows, cols, 4, 9, generator=generator, dtype=torch.float64))
+    logits = torch.randn(1, rows, cols, 4, 9, generator=generator, dtype=torch.float64)
+    affinity = nb.association(nb.mask_border(logits))
     labels = torch.randint(0, 3, (1, rows * stride, cols * stride), generator=generator)
     labels[0, :3, :3] = IGNORE
     expected = torch.zeros(rows, cols, 3, dtype=torch.float64)
