@@ -83,7 +83,7 @@ setup(
         "numpy>=1.24",
         "opencv-python-headless>=4.8",
         "PyYAML>=6",
-        "rosbags>=0.10.4",
+        "rosbags>=0.11.9",
         "tqdm>=4.66",
     ],
     extras_require=EXTRAS,
