@@ -24,7 +24,13 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser(given).parse_args(given)
+    try:
+        parser = _parser(given)
+    except ImportError as error:
+        install = "source a ROS 2 installation, or pip install 'seg_perception[ros]'"
+        print(f"seg_perception: error: {_command(given)} needs ROS 2 ({error}); {install}", file=sys.stderr)
+        return BAD_INPUT
+    options = parser.parse_args(given)
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr
     )
@@ -89,7 +95,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     )
     # Their options live with the code that reads them. It is imported only for the command that was given: the others
     # start without it, and on machines without ROS too.
-    command = next((argument for argument in given if not argument.startswith("-")), "")
+    command = _command(given)
     if command == "replay":
         from seg_perception.bag import replay as replay_module
 
@@ -101,6 +107,10 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         demo_module.add_arguments(demo)
         demo.set_defaults(run=demo_module.run)
     return parser
+
+
+def _command(given: Sequence[str]) -> str:
+    return next((argument for argument in given if not argument.startswith("-")), "")
 
 
 def _evaluate_bag(options: argparse.Namespace) -> int:

@@ -248,7 +248,7 @@ def _counts(process: NodeProcess, listener: MaskListener, images: int) -> dict[s
     values = listener.values
     received = int(values.get("received", 0))
     reasons = {
-        "did not reach the node": images - received,
+        "lost before the node took them": images - received,
         "overtaken by a newer image while the node was busy": int(values.get("dropped", 0)),
         f"failed in the node: {values.get('last_error', '')}": int(values.get("failed", 0)),
     }

@@ -203,3 +203,15 @@ def test_wrong_options_are_named(ros_node: Any, bag_path: Path, options: dict[st
 
     with open_bag(bag_path) as bag, pytest.raises(ValueError, match=message):
         Replay(ros_node, bag, **options)
+
+
+@pytest.mark.parametrize("command", ["replay", "demo"])
+def test_without_ros_one_line_says_what_to_do(command: str) -> None:
+    code = "import sys; sys.modules['rclpy'] = None; from seg_perception.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, command, "some.mcap"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert f"{command} needs ROS 2" in done.stderr
+    assert "source a ROS 2 installation, or pip install 'seg_perception[ros]'" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
