@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     walk.add_argument("--rate", type=float, default=10.0, help="camera rate in Hz (default 10)")
     walk.add_argument("--fov", type=float, default=72.0, help="horizontal field of view in degrees (default 72)")
     walk.add_argument("--candidates", type=int, default=6, help="walks drawn, of which the one that sees most is kept")
+    walk.add_argument("--walk", type=int, help="take this one of the walks drawn instead of comparing them")
     walk.add_argument(
         "--sparse", action="store_true", help="furnish as for views; without it, one of nearly everything"
     )
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         rooms = generate.room_numbers(args.first_room, args.rooms)
         return generate.render_data_set(args.out, rooms, config, args.workers, _threads(args.threads, args.workers))
     walk = generate.TrajectoryConfig(
-        args.room, args.frames, args.rate, args.fov, args.candidates, not args.sparse, render
+        args.room, args.frames, args.rate, args.fov, args.candidates, args.walk, not args.sparse, render
     )
     return generate.render_walk(args.out, walk, _threads(args.threads, 1))
 

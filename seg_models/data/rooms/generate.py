@@ -52,6 +52,7 @@ class TrajectoryConfig:
     rate_hz: float
     horizontal_fov_deg: float
     candidates: int
+    walk: int | None
     rich: bool
     render: RenderSettings
 
@@ -63,6 +64,8 @@ class TrajectoryConfig:
                 "a trajectory needs --frames >= 2, --rate > 0 and --candidates >= 1, "
                 f"got {self.frames}, {self.rate_hz} and {self.candidates}"
             )
+        if self.walk is not None and self.walk < 0:
+            raise ValueError(f"--walk must not be negative, got {self.walk}")
         if not 10 <= self.horizontal_fov_deg <= 150:
             raise ValueError(f"--fov must be 10-150 degrees, got {self.horizontal_fov_deg}")
 

@@ -54,6 +54,7 @@ class TrajectoryJob:
     rate_hz: float
     horizontal_fov_deg: float
     candidates: int
+    walk: int | None  # take this candidate; None compares them and takes the one that sees most
     rich: bool
     render: RenderSettings
     threads: int

@@ -50,11 +50,13 @@ def read_camera(path: Path) -> Intrinsics:
 
 
 def write_poses(path: Path, stamps_ns: np.ndarray, poses: list[Pose]) -> None:
-    with path.open("w", newline="") as file:
+    part = path.with_suffix(".part")  # a stopped run leaves no half-written poses behind
+    with part.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(POSE_COLUMNS)
         for stamp, pose in zip(stamps_ns, poses, strict=True):
             writer.writerow([int(stamp), *(f"{v:.9f}" for v in (*pose.position, *pose.quaternion))])
+    part.replace(path)
 
 
 def read_poses(path: Path) -> tuple[np.ndarray, list[Pose]]:

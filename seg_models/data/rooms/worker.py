@@ -111,13 +111,16 @@ def render_views(job: ViewsJob, scratch: str) -> None:
     write_json(folders["poses"] / f"{room}.json", content)
 
 
+def numbered_walk(job: TrajectoryJob, plan: FloorPlan, number: int) -> Walk:
+    return draw_walk(np.random.default_rng([job.room, WALK_STREAM, number]), plan, job.frames, job.rate_hz)
+
+
 def choose_walk(job: TrajectoryJob, renderer: Renderer, plan: FloorPlan) -> Walk:
-    """Draw several walks and keep the one that sees most: classes first, then content."""
+    """Draw several walks and keep the one that shows most classes, with few views that would be dropped."""
     preview = Intrinsics.from_fov(96, 72, job.horizontal_fov_deg)
-    best: tuple[float, Walk] | None = None
+    best: tuple[float, int, Walk] | None = None
     for candidate in range(job.candidates):
-        rng = np.random.default_rng([job.room, WALK_STREAM, candidate])
-        walk = draw_walk(rng, plan, job.frames, job.rate_hz)
+        walk = numbered_walk(job, plan, candidate)
         score = 0.0
         seen: Counter[int] = Counter()
         for i in np.linspace(0, job.frames - 1, 7).astype(int):
@@ -127,10 +130,20 @@ def choose_walk(job: TrajectoryJob, renderer: Renderer, plan: FloorPlan) -> Walk
             score -= 2.0 * (reject_reason(labels, depth) is not None)
         score += sum(1.0 for count in seen.values() if count > 60)
         if best is None or score > best[0]:
-            best = (score, walk)
+            best = (score, candidate, walk)
     if best is None:
         raise ValueError(f"a trajectory needs at least 1 candidate, got {job.candidates}")
-    return best[1]
+    report(f"room {job.room}: walk {best[1]} of {job.candidates} sees most")
+    return best[2]
+
+
+def begin_walk(job: TrajectoryJob, renderer: Renderer, plan: FloorPlan, poses_file: Path) -> Walk:
+    """The walk that was begun in this folder, or a new one."""
+    if poses_file.is_file():
+        return Walk(*recording.read_poses(poses_file))
+    walk = choose_walk(job, renderer, plan) if job.walk is None else numbered_walk(job, plan, job.walk)
+    recording.write_poses(poses_file, walk.stamps_ns, walk.poses)
+    return walk
 
 
 def render_trajectory(job: TrajectoryJob, scratch: str) -> None:
@@ -138,13 +151,12 @@ def render_trajectory(job: TrajectoryJob, scratch: str) -> None:
     out = Path(job.out)
     plan = build_room(job.room, job.rich)
     renderer = make_renderer(job.render, job.threads, scratch)
-    walk = choose_walk(job, renderer, plan)
+    walk = begin_walk(job, renderer, plan, out / "poses.csv")
     intrinsics = Intrinsics.from_fov(job.render.width, job.render.height, job.horizontal_fov_deg)
     folders = {kind: out / kind for kind in ("images", "labels", "depth")}
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
     recording.write_camera(out / "camera.yaml", intrinsics)
-    recording.write_poses(out / "poses.csv", walk.stamps_ns, walk.poses)
     report(f"room {job.room}: built and path chosen in {time.monotonic() - started:.0f} s")
     for index, pose in enumerate(walk.poses):
         name = recording.frame_name(index)

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[4]
     "job",
     [
         ViewsJob(7, "/x", "train", 8, True, RENDER, 2),
-        TrajectoryJob(7, "/x", 60, 10.0, 72.0, 6, True, RENDER, 1),
+        TrajectoryJob(7, "/x", 60, 10.0, 72.0, 6, None, True, RENDER, 1),
     ],
 )
 def test_jobs_reach_the_worker_unchanged(job):
@@ -72,6 +72,7 @@ def test_room_numbers_fit_the_file_names():
         (["views", "--rooms", "2", "--jpeg-quality", "101"], "JPEG quality must be 1-100"),
         (["trajectory", "--room", "-1"], "--room must not be negative"),
         (["trajectory", "--room", "1", "--frames", "1"], "--frames >= 2"),
+        (["trajectory", "--room", "1", "--walk", "-1"], "--walk must not be negative"),
         (["trajectory", "--room", "1", "--fov", "190"], "--fov must be 10-150"),
     ],
 )

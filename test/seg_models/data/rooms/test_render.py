@@ -20,11 +20,14 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+WALK = ["trajectory", "--room", "3", "--sparse", "--frames", "2", "--candidates", "1", "--size", "96", "72"]
+WALK += ["--samples", "1", "--no-bump", "--out"]
+
+
 @pytest.fixture(scope="module")
 def trajectory(tmp_path_factory):
     out = tmp_path_factory.mktemp("walk") / "room"
-    arguments = ["trajectory", "--room", "3", "--sparse", "--frames", "2", "--candidates", "1", "--size", "96", "72"]
-    assert main([*arguments, "--samples", "1", "--no-bump", "--out", str(out)]) == 0
+    assert main([*WALK, str(out)]) == 0
     return out
 
 
@@ -42,6 +45,16 @@ def test_trajectory_depth_and_labels_agree_on_the_floor(trajectory):
     world = optical @ poses[0].rotation().T + poses[0].position
     # 5 mm: depth is rounded to 1 mm, and floor seen at a grazing angle multiplies nothing in height
     assert np.abs(world[:, 2]).max() < 0.005
+
+
+def test_a_stopped_trajectory_continues_to_the_same_frames(trajectory):
+    poses = (trajectory / "poses.csv").read_bytes()
+    last = trajectory / "labels/000001.png"
+    labels = cv2.imread(str(last), cv2.IMREAD_UNCHANGED)
+    last.unlink()
+    assert main([*WALK, str(trajectory)]) == 0
+    assert (trajectory / "poses.csv").read_bytes() == poses
+    np.testing.assert_array_equal(cv2.imread(str(last), cv2.IMREAD_UNCHANGED), labels)
 
 
 def test_views_are_written_with_pose_and_continued(tmp_path, capsys):
