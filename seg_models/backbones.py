@@ -9,6 +9,7 @@ import difflib
 import importlib.metadata
 import re
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -45,7 +46,7 @@ class ConvBackbone(nn.Module):
     ) -> None:
         super().__init__()
         check_backbone_name(name)
-        info = timm.create_model(name, features_only=True).feature_info
+        info: Any = timm.create_model(name, features_only=True).feature_info
         reductions = list(info.reduction())
         picks = []
         for stride in strides:

@@ -8,6 +8,7 @@ put right what is wrong (`ros2 param set`) and configure again.
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from time import monotonic, perf_counter
@@ -276,6 +277,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        # Under launch, Ctrl-C reaches a node twice; the second must not break off the teardown.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         node.close()
         executor.remove_node(node)
         node.destroy_node()

@@ -149,7 +149,7 @@ class ResumableLoader(DataLoader[tuple[Tensor, Tensor]]):
         self.keys_per_batch = batch_size
         self.skipped = self.served = 0
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Batches of one epoch, or of the rest of it after `load_state_dict`."""
         self.served, self.skipped = self.skipped, 0
         self.shuffle.start = self.served * self.keys_per_batch
