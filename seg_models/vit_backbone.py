@@ -205,7 +205,7 @@ class TokenBackbone(nn.Module):
     def encode(self, tokens: Tensor, grid: tuple[int, int]) -> list[Tensor]:
         """Positions, blocks and final norm: (B, N, D) without position -> the taps, each (B, N, D)."""
         x = self.add_positions(tokens, grid)
-        index = gen_relative_position_index(grid, device=x.device) if self.relative_positions else None  # (1+N, 1+N)
+        index = gen_relative_position_index(grid).to(x.device) if self.relative_positions else None  # (1+N, 1+N)
         outputs = {-1: x}
         for number in range(self.depth):
             if self.gradient_checkpointing and self.training and torch.is_grad_enabled():

@@ -37,7 +37,6 @@ def small_hybrid() -> dict:
     [
         ("linear", "beit_base_patch16_224", {}),
         ("segmenter", "vit_tiny_patch16_224", {}),
-        ("segmenter", "vit_tiny_patch16_224", {"mask_form": "paper", "token_upsampling": 2}),
         ("regproxy", "deit_tiny_distilled_patch16_224", {"region_size": (16, 16), "multi_level": True}),
         ("regproxy_pilot", "vit_tiny_patch16_224", {"patch_size": 8}),
         ("regproxy", "vit_small_patch32_384", {"timm_options": "hybrid"}),
