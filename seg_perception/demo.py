@@ -71,7 +71,7 @@ class DemoOptions:
     out: Path
     image_topic: str | None = None
     label_topic: str | None = None
-    rate: float = 0.5
+    rate: float = 1.0
     seconds: float = 0.0
     engine: str = "auto"
     threads: int = 0
@@ -318,7 +318,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-topic", help="may be left out where the bag has only one beside the labels")
     parser.add_argument("--label-topic", help=f"true classes (default: {DEMO_LABEL_TOPIC} where the bag has it)")
     parser.add_argument(
-        "--rate", type=float, default=0.5, help="recorded seconds a second (default: %(default)s, for two slow cores)"
+        "--rate",
+        type=float,
+        default=1.0,
+        help="recorded seconds a second; below 1 on slow machines (default: %(default)s)",
     )
     parser.add_argument("--seconds", type=float, default=0.0, help="recorded seconds to play; 0: all")
     parser.add_argument("--engine", choices=ENGINE_KINDS, default="auto", help="default: %(default)s")
