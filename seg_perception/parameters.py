@@ -1,13 +1,16 @@
 """The node's parameters, each declared once: name, default, range, description.
 
-From this table come the declaration in ROS, the checks, `NodeParameters` and docs/parameters.md
-(`python -m seg_perception.parameters` prints it). Nothing here needs ROS before `declare` is called.
+From this table come the declaration in ROS, the checks, `NodeParameters`, docs/parameters.md and
+config/segmentation.yaml (`python -m seg_perception.parameters` prints them). Nothing here needs ROS before `declare` is called.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import textwrap
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from seg_perception.engines.base import PRECISIONS
 from seg_perception.engines.select import ENGINE_KINDS
@@ -210,10 +213,30 @@ def markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _print_markdown(words: list[Any]) -> int:
-    print(markdown(), end="")
+def yaml_file() -> str:
+    """config/segmentation.yaml: every parameter at its default, to copy and change."""
+    lines = [
+        "# The node's parameters at their defaults. Copy this file, keep what you change, and give it to the node:",
+        "#     ros2 launch seg_perception segmentation.launch.py params_file:=/path/to/copy.yaml",
+        "# Arguments of the launch file win over it. Written by `python -m seg_perception.parameters --yaml`.",
+        "",
+        "/**:  # any node name and namespace; a name such as /front/segmentation for one node only",
+        "  ros__parameters:",
+    ]
+    for p in PARAMETERS:
+        note = textwrap.wrap(f"{p.description} [{p.expectation}{'; live' if p.live else ''}]", 110)
+        lines += [f"    # {line}" for line in note]
+        lines.append(f"    {p.name}: {json.dumps(p.default)}")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Print the documentation, or with --yaml the parameter file, that belong to the declarations."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--yaml", action="store_true", help="print config/segmentation.yaml, not docs/parameters.md")
+    print(yaml_file() if parser.parse_args().yaml else markdown(), end="")
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(_print_markdown([]))
+    raise SystemExit(main())

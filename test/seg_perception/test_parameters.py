@@ -6,8 +6,9 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import yaml
 
-from seg_perception.parameters import PARAMETERS, NodeParameters, markdown
+from seg_perception.parameters import PARAMETERS, NodeParameters, markdown, yaml_file
 
 
 def test_the_table_and_the_values_have_the_same_names():
@@ -17,6 +18,15 @@ def test_the_table_and_the_values_have_the_same_names():
 def test_the_documentation_is_up_to_date():
     path = Path(__file__).parents[2] / "docs/parameters.md"
     assert path.read_text() == markdown(), "run: python -m seg_perception.parameters > docs/parameters.md"
+
+
+def test_the_parameter_file_is_up_to_date_and_holds_the_defaults():
+    path = Path(__file__).parents[2] / "config/segmentation.yaml"
+    assert path.read_text() == yaml_file(), "run: python -m seg_perception.parameters --yaml > config/segmentation.yaml"
+    values = yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
+    assert values == {p.name: p.default for p in PARAMETERS}
+    # ROS tells 2 from 2.0: a float parameter refuses the former.
+    assert [type(v) for v in values.values()] == [type(p.default) for p in PARAMETERS]
 
 
 @pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda p: p.name)
