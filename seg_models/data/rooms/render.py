@@ -73,13 +73,14 @@ class Renderer:
         labels = labels_from_object_index(index)
         return labels, np.where(np.isfinite(depth) & (depth < 1e3), depth, 0).astype(np.float32)
 
-    def colour(self, pose: Pose, intrinsics: Intrinsics, path: Path) -> None:
-        """Render the colour image and write it as JPEG."""
+    def colour(self, pose: Pose, intrinsics: Intrinsics, path: Path, exposure_stops: float = 0.0) -> None:
+        """Render the colour image, brightened by a power of two of `exposure_stops`, and write it as JPEG."""
         self._aim(pose, intrinsics)
         cycles, settings = self.scene.cycles, self.scene.render.image_settings
         cycles.samples, cycles.use_denoising, cycles.max_bounces = self.samples, True, 4
         cycles.denoiser = "OPENIMAGEDENOISE"
         cycles.pixel_filter_type, cycles.filter_width = "BLACKMAN_HARRIS", 1.5
+        self.scene.view_settings.exposure = exposure_stops
         settings.file_format, settings.quality = "JPEG", self.jpeg_quality
         self.scene.render.filepath = str(path)
         bpy.ops.render.render(write_still=True)

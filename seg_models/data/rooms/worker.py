@@ -39,6 +39,7 @@ from seg_models.data.rooms.trajectory import Walk, draw_walk  # noqa: E402
 from seg_models.data.rooms.view_check import reject_reason  # noqa: E402
 
 VIEWS_STREAM, WALK_STREAM = 1, 2  # random streams beside the room's own (0)
+EXPOSURE_STOPS = (-0.7, 0.6)  # mean and standard deviation over views, as cameras of robots are set dark to bright
 
 
 def report(text: str) -> None:
@@ -86,7 +87,8 @@ def render_views(job: ViewsJob, scratch: str) -> None:
             dropped[reason] += 1
             continue
         name = f"{room}_{len(views):04d}"
-        renderer.colour(pose, intrinsics, folders["images"] / f"{name}.jpg")
+        exposure_stops = float(rng.normal(*EXPOSURE_STOPS))
+        renderer.colour(pose, intrinsics, folders["images"] / f"{name}.jpg", exposure_stops)
         write_image(folders["labels"] / f"{name}.png", labels)
         if job.depth:
             write_image(folders["depth"] / f"{name}.png", recording.depth_to_millimetres(depth))
@@ -96,6 +98,7 @@ def render_views(job: ViewsJob, scratch: str) -> None:
                 "position": pose.position,
                 "quaternion_xyzw": pose.quaternion,
                 "intrinsics": intrinsics.to_dict(),
+                "exposure_stops": exposure_stops,
                 "pixels": np.bincount(labels.ravel(), minlength=256)[: len(CLASSES)].tolist(),
             }
         )
