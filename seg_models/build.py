@@ -8,15 +8,26 @@ from collections.abc import Callable
 from typing import Any
 
 from seg_models.backbones import conv_backbone
+from seg_models.cswin import CSWinBackbone
 from seg_models.linear import LinearBaseline
 from seg_models.regproxy import RegProxy
 from seg_models.regproxy_pilot import RegProxyPilot
+from seg_models.rsseg import RSSeg
+from seg_models.rsseg_pyramid import RSSegPyramid
 from seg_models.segmentation_model import SegmentationModel
 from seg_models.segmenter import Segmenter
 from seg_models.superpixel_transformer import SuperpixelTransformer
 from seg_models.vit_backbone import TokenBackbone
 
-ARCHITECTURES = ("superpixel_transformer", "linear", "segmenter", "regproxy", "regproxy_pilot")
+ARCHITECTURES = (
+    "superpixel_transformer",
+    "linear",
+    "segmenter",
+    "regproxy",
+    "regproxy_pilot",
+    "rsseg",
+    "rsseg_pyramid",
+)
 
 # Options of the models on plain transformers that shape the backbone; see `TokenBackbone`.
 TOKEN_BACKBONE_OPTIONS = (
@@ -27,6 +38,9 @@ TOKEN_BACKBONE_OPTIONS = (
     "gradient_checkpointing",
     "timm_options",
 )
+
+# Options of `rsseg_pyramid` that shape the backbone; see `CSWinBackbone`.
+CSWIN_OPTIONS = ("gradient_checkpointing", "shape")
 
 
 class ModelError(ValueError):
@@ -82,6 +96,13 @@ def build_model(
         return RegProxy(tokens(RegProxy), num_classes, image_size, **options)
     if name == "regproxy_pilot":
         return RegProxyPilot(tokens(RegProxyPilot), num_classes, image_size, **options)
+    if name == "rsseg":
+        return RSSeg(tokens(RSSeg), num_classes, image_size, **options)
+    if name == "rsseg_pyramid":
+        check_options(RSSegPyramid, options, CSWIN_OPTIONS)
+        shape = {option: options.pop(option) for option in CSWIN_OPTIONS if option in options}
+        cswin = CSWinBackbone(backbone, pretrained=pretrained, drop_path_rate=drop_path_rate, **shape)
+        return RSSegPyramid(cswin, num_classes, image_size, **options)
     near = difflib.get_close_matches(name, ARCHITECTURES, n=3, cutoff=0.3) or ARCHITECTURES
     raise ModelError(f"unknown architecture {name!r}; near names: {', '.join(near)}")
 
