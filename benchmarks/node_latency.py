@@ -10,7 +10,8 @@ mask (labels and superpixels) of which image is back:
   come in, which is what a robot acts on.
 
 The two nodes take turns --repeats times; the table gives the median over the repeats and the smallest and largest.
-"Not the engine" is latency less the time of the engine's own call (from the node's diagnostics), DDS included.
+"Not the engine" is the median latency less the median time of the engine's own call in that same node and repeat, as it
+tells in its diagnostics; DDS both ways is in it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from seg_perception.environment import describe_environment
 from seg_perception.ros_environment import free_domain_id, ros_process_environment
 
 ROOT = Path(__file__).parents[1]
@@ -189,6 +191,8 @@ def main() -> None:
     executor.add_node(node)
     spinning = threading.Thread(target=executor.spin)
     spinning.start()
+    print(f"`python -m benchmarks.node_latency {' '.join(sys.argv[1:])}`\n")
+    print("; ".join(f"{name}: {value}" for name, value in describe_environment().items()) + "\n")
     print(f"engine {args.engine}, threads {args.threads}, {args.repeats} repeats of {args.frames} images\n")
     print(
         "| size | node | latency ms | p95 ms | engine ms | not the engine ms | masks/s under load | age ms under load |"
@@ -202,13 +206,12 @@ def main() -> None:
         for _ in range(args.repeats):
             for kind, figures in results.items():
                 figures.append(run(kind, args, environment, node, message))
-        engine = median(f.engine_ms for f in results["node"])
         for kind, figures in results.items():
             columns = [
                 spread([f.latency_ms for f in figures]),
                 spread([f.latency_p95_ms for f in figures]),
-                f"{engine:.1f}" if kind == "node" else "same",
-                spread([f.latency_ms - engine for f in figures]),
+                spread([f.engine_ms for f in figures]),
+                spread([f.latency_ms - f.engine_ms for f in figures]),
                 spread([f.rate_hz for f in figures]),
                 spread([f.age_ms for f in figures]),
             ]
