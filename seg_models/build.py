@@ -16,7 +16,10 @@ from seg_models.rsseg import RSSeg
 from seg_models.rsseg_pyramid import RSSegPyramid
 from seg_models.segmentation_model import SegmentationModel
 from seg_models.segmenter import Segmenter
+from seg_models.segvit import SegViT, SegViTPyramid
+from seg_models.segvit_shrunk import SegViTShrunk, ShrunkBackbone
 from seg_models.superpixel_transformer import SuperpixelTransformer
+from seg_models.swin_backbone import SwinBackbone
 from seg_models.vit_backbone import TokenBackbone
 
 ARCHITECTURES = (
@@ -27,6 +30,9 @@ ARCHITECTURES = (
     "regproxy_pilot",
     "rsseg",
     "rsseg_pyramid",
+    "segvit",
+    "segvit_pyramid",
+    "segvit_shrunk",
 )
 
 # Options of the models on plain transformers that shape the backbone; see `TokenBackbone`.
@@ -41,6 +47,12 @@ TOKEN_BACKBONE_OPTIONS = (
 
 # Options of `rsseg_pyramid` that shape the backbone; see `CSWinBackbone`.
 CSWIN_OPTIONS = ("gradient_checkpointing", "shape")
+
+# Options of `segvit_pyramid` that shape the backbone; see `SwinBackbone`.
+SWIN_OPTIONS = ("levels", "gradient_checkpointing", "timm_options")
+
+# Options of `segvit_shrunk` that shape the backbone, beside TOKEN_BACKBONE_OPTIONS; see `ShrunkBackbone`.
+SHRUNK_OPTIONS = ("shrink_at", "down_sampling")
 
 
 class ModelError(ValueError):
@@ -79,12 +91,15 @@ def build_model(
             conv_backbone(backbone, (2, 8, 32), pretrained, drop_path_rate), num_classes, image_size, **options
         )
 
+    def backbone_arguments(constructor: Callable[..., Any], names: tuple[str, ...]) -> dict[str, Any]:
+        """The backbone's options, by `names`, taken out of `options`; what is left must be the constructor's."""
+        check_options(constructor, options, names)
+        chosen = {option: options.pop(option) for option in names if option in options}
+        return {"pretrained": pretrained, "drop_path_rate": drop_path_rate, **chosen}
+
     def tokens(constructor: Callable[..., Any], **defaults: Any) -> TokenBackbone:
         """The transformer backbone, with its options taken out of `options`; `defaults` are the architecture's own."""
-        check_options(constructor, options, TOKEN_BACKBONE_OPTIONS)
-        chosen = {option: options.pop(option) for option in TOKEN_BACKBONE_OPTIONS if option in options}
-        shape = {"pretrained": pretrained, "drop_path_rate": drop_path_rate}
-        return TokenBackbone(backbone, image_size, **{**defaults, **shape, **chosen})
+        return TokenBackbone(backbone, image_size, **defaults | backbone_arguments(constructor, TOKEN_BACKBONE_OPTIONS))
 
     if name == "linear":
         return LinearBaseline(tokens(LinearBaseline), num_classes, image_size, **options)
@@ -99,10 +114,18 @@ def build_model(
     if name == "rsseg":
         return RSSeg(tokens(RSSeg), num_classes, image_size, **options)
     if name == "rsseg_pyramid":
-        check_options(RSSegPyramid, options, CSWIN_OPTIONS)
-        shape = {option: options.pop(option) for option in CSWIN_OPTIONS if option in options}
-        cswin = CSWinBackbone(backbone, pretrained=pretrained, drop_path_rate=drop_path_rate, **shape)
+        cswin = CSWinBackbone(backbone, **backbone_arguments(RSSegPyramid, CSWIN_OPTIONS))
         return RSSegPyramid(cswin, num_classes, image_size, **options)
+    if name == "segvit":
+        plain = tokens(SegViT, final_norm=False, keep_class_token_in_encoder=False)
+        return SegViT(plain, num_classes, image_size, **options)
+    if name == "segvit_pyramid":
+        swin = SwinBackbone(backbone, image_size, **backbone_arguments(SegViTPyramid, SWIN_OPTIONS))
+        return SegViTPyramid(swin, num_classes, image_size, **options)
+    if name == "segvit_shrunk":
+        arguments = backbone_arguments(SegViTShrunk, TOKEN_BACKBONE_OPTIONS + SHRUNK_OPTIONS)
+        shrunk = ShrunkBackbone(backbone, image_size, final_norm=False, **arguments)
+        return SegViTShrunk(shrunk, num_classes, image_size, **options)
     near = difflib.get_close_matches(name, ARCHITECTURES, n=3, cutoff=0.3) or ARCHITECTURES
     raise ModelError(f"unknown architecture {name!r}; near names: {', '.join(near)}")
 

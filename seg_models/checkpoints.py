@@ -2,10 +2,10 @@
 
     report = load_released(model, "seg_large_mask/checkpoint.pth")
 
-Known files: Segmenter (rstrudel/segmenter), RegProxy (YiF-Zhang/RegionProxy, mmsegmentation keys), and timm's vision
-transformers, which fill a model's backbone alone. A file is converted to the model's own key names, compared with the
-model key by key and shape by shape, and loaded only if everything fits. Files are untrusted: tensors are read, code is
-never run.
+Known files: Segmenter (rstrudel/segmenter), RegProxy (YiF-Zhang/RegionProxy, mmsegmentation keys), SegViT and its Shrunk
+form (zbwxp/SegVit, mmsegmentation keys), and timm's vision and Swin transformers, which fill a model's backbone alone. A
+file is converted to the model's own key names, compared with the model key by key and shape by shape, and loaded only if
+everything fits. Files are untrusted: tensors are read, code is never run.
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from seg_models.checkpoints_segvit import convert_segvit, is_segvit, is_shrunk, resize_queries
 from seg_models.regproxy import RegProxy
 from seg_models.segmentation_model import SegmentationModel
 from seg_models.segmenter import Segmenter
+from seg_models.segvit import SegViT
+from seg_models.segvit_shrunk import SegViTShrunk
+from seg_models.swin_backbone import SwinBackbone
 from seg_models.vit_backbone import TokenBackbone, tokens_to_map
 
 State = Mapping[str, Tensor]
@@ -68,16 +72,22 @@ def load_released(model: SegmentationModel, checkpoint: str | Path | Mapping[str
     found = architecture_of(state)
     backbone = model.backbone
     if found == "timm vision transformer" and isinstance(backbone, TokenBackbone):
-        converted, unused = convert_timm(state)
+        converted, unused = convert_timm(state, has_norm=not isinstance(backbone.vit.norm, nn.Identity))
         return strict_load(model, converted, unused, untouched=lambda key: not key.startswith("backbone."))
     if found == "Segmenter" and isinstance(model, Segmenter):
         converted, unused = convert_segmenter(state)
         return strict_load(model, converted, unused)
     if found == "RegProxy" and isinstance(model, RegProxy):
         return strict_load(model, convert_regproxy(state))
+    if (found, type(model)) in (("SegViT", SegViT), ("Shrunk SegViT", SegViTShrunk)):
+        converted, unused = convert_segvit(state, MMSEG_VIT)
+        return strict_load(model, converted, unused)
+    if found == "timm Swin Transformer" and isinstance(backbone, SwinBackbone):
+        converted, unused = convert_timm_swin(state)
+        return strict_load(model, converted, unused, untouched=lambda key: not key.startswith("backbone."))
     raise CheckpointError(
         f"the checkpoint holds {describe(state)}; expected weights of {type(model).__name__}"
-        + (f" or of its backbone {backbone.name}" if isinstance(backbone, TokenBackbone) else "")
+        + (f" or of its backbone {backbone.name}" if isinstance(backbone, TokenBackbone | SwinBackbone) else "")
     )
 
 
@@ -154,6 +164,9 @@ def strict_load(
         if value.shape != expected[key].shape and key == "backbone.vit.pos_embed":
             value = resize_positions(value, model.backbone)  # type: ignore[arg-type]
             resized.append(key)
+        if value.shape != expected[key].shape and key == "upsampling.queries":
+            value = resize_queries(value, model.upsampling.grid)  # type: ignore[arg-type, union-attr]
+            resized.append(key)
         if value.shape != expected[key].shape:
             wrong.append(f"{key} is {tuple(value.shape)}, expected {tuple(expected[key].shape)}")
         tensors[key] = value
@@ -192,10 +205,19 @@ def convert_segmenter(state: State) -> tuple[dict[str, Tensor], tuple[str, ...]]
     return converted, unused
 
 
-def convert_timm(state: State) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """timm's (and DeiT's and AugReg's in timm's form) keys -> own keys, and the parts of the ImageNet classifier."""
-    unused = tuple(key for key in state if key.startswith(("head.", "head_dist.", "pre_logits.", "fc_norm.")))
+def convert_timm(state: State, has_norm: bool = True) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """timm's (and DeiT's and AugReg's in timm's form) keys -> own keys, and the parts of the ImageNet classifier, among
+    them the norm behind the last block if the model has none (`has_norm`)."""
+    parts = ("head.", "head_dist.", "pre_logits.", "fc_norm.") + (() if has_norm else ("norm.",))
+    unused = tuple(key for key in state if key.startswith(parts))
     return {f"backbone.vit.{key}": value for key, value in state.items() if key not in unused}, unused
+
+
+def convert_timm_swin(state: State) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """timm's Swin keys -> own keys, and the parts of the ImageNet classifier."""
+    unused = tuple(key for key in state if key.startswith(("head.", "norm.")))
+    names = {key: re.sub(r"^layers\.(\d)\.", r"layers_\1.", key) for key in state if key not in unused}
+    return {f"backbone.network.{name}": state[key] for key, name in names.items()}, unused
 
 
 def convert_regproxy(state: State) -> dict[str, Tensor]:
@@ -230,10 +252,14 @@ def architecture_of(state: State) -> str:
         return "RegProxy"
     if any(key.startswith("encoder.blocks.") for key in state) and any(key.startswith("decoder.") for key in state):
         return "Segmenter"
+    if is_segvit(state):
+        return "Shrunk SegViT" if is_shrunk(state) else "SegViT"
     if any(key.startswith("decode_head.") for key in state):
         return "mmsegmentation model"
     if "cls_token" in state and any(key.startswith("blocks.0.") for key in state):
         return "timm vision transformer"
+    if "patch_embed.proj.weight" in state and "layers.0.blocks.0.attn.relative_position_bias_table" in state:
+        return "timm Swin Transformer"
     return ""
 
 
