@@ -25,11 +25,8 @@ from seg_models.ops import neighbourhood as nb
 from seg_models.prediction import Prediction
 from seg_models.segmentation_model import Decision, SegmentationModel, most_probable
 
-PIXEL_STRIDE = 8  # "bilinear resizing to stride 8", IV-A
-
-
 class Hypercolumn(nn.Module):
-    """III-A: one projection a stage, resized to stride 8 and added.
+    """III-A: one projection a stage, resized to the stride of the pixel features and added.
 
     A 1x1 convolution and a bilinear resize are both linear and act on different axes, so they commute: each stage is
     resized where it has fewer values, before the projection when shrinking and after it when growing.
@@ -115,7 +112,10 @@ class SuperpixelTransformer(SegmentationModel):
         num_classes: K.
         image_size: (H, W) that the learned grids are made for. Other sizes work: the superpixel grid keeps its stride
             and the learned queries and position embeddings are resized bilinearly.
-        superpixel_stride: pixels of the image along a superpixel's cell; a multiple of 8. Cityscapes in the paper: 32.
+        superpixel_stride: pixels of the image along a superpixel's cell. In the paper 32 on Cityscapes (Table III also 16
+            and 64), 16 on ADE20K (40x40 superpixels of a 640x640 crop).
+        pixel_stride: of the pixel features, a divisor of `superpixel_stride`. In the paper 8 on Cityscapes ("bilinear
+            resizing to stride 8"), 4 on ADE20K (160x160 features of a 640x640 crop).
         width: D, channels of pixel and superpixel features (256, IV-A).
         cross_attention_layers: n (2, IV-A and Table III).
         cross_attention_heads: 2 (IV-A).
@@ -134,6 +134,7 @@ class SuperpixelTransformer(SegmentationModel):
         num_classes: int,
         image_size: tuple[int, int],
         superpixel_stride: int = 32,
+        pixel_stride: int = 8,
         width: int = 256,
         cross_attention_layers: int = 2,
         cross_attention_heads: int = 2,
@@ -143,9 +144,11 @@ class SuperpixelTransformer(SegmentationModel):
         hard_pixel_fraction: float = 0.2,
     ) -> None:
         super().__init__()
-        if superpixel_stride % PIXEL_STRIDE or superpixel_stride <= 0:
+        if pixel_stride < 1:
+            raise ValueError(f"pixel_stride is {pixel_stride}; expected at least 1")
+        if superpixel_stride % pixel_stride or superpixel_stride <= 0:
             raise ValueError(
-                f"superpixel_stride is {superpixel_stride}; it must be a positive multiple of {PIXEL_STRIDE}"
+                f"superpixel_stride is {superpixel_stride}; it must be a positive multiple of {pixel_stride}, the pixel_stride"
             )
         if width % cross_attention_heads or width % self_attention_heads:
             raise ValueError(
@@ -158,6 +161,7 @@ class SuperpixelTransformer(SegmentationModel):
         self.num_classes = num_classes
         self.image_size = image_size
         self.superpixel_stride = superpixel_stride
+        self.pixel_stride = pixel_stride
         self.stride = max(backbone.stride, superpixel_stride)
         if self.stride % superpixel_stride or self.stride % backbone.stride:
             raise ValueError(
@@ -171,7 +175,7 @@ class SuperpixelTransformer(SegmentationModel):
         self.queries = nn.Parameter(torch.randn(1, width, rows, cols) * 0.02)
         self.superpixel_position = nn.Parameter(torch.zeros(1, width, max(rows // 4, 1), max(cols // 4, 1)))
         self.pixel_position = nn.Parameter(
-            torch.zeros(1, width, max(height // PIXEL_STRIDE // 4, 1), max(width_px // PIXEL_STRIDE // 4, 1))
+            torch.zeros(1, width, max(height // pixel_stride // 4, 1), max(width_px // pixel_stride // 4, 1))
         )
         self.cross_attention = nn.ModuleList(
             LocalDualPathCrossAttention(width, cross_attention_heads) for _ in range(cross_attention_layers)
@@ -182,7 +186,7 @@ class SuperpixelTransformer(SegmentationModel):
         self.classifier = nn.Linear(width, num_classes)
         self.superpixel_grid = (rows, cols)
         self.cell = (superpixel_stride, superpixel_stride)  # of image pixels
-        self.feature_cell = (superpixel_stride // PIXEL_STRIDE,) * 2  # of pixel features
+        self.feature_cell = (superpixel_stride // pixel_stride,) * 2  # of pixel features
         self.hard_pixel_fraction = hard_pixel_fraction
 
     def forward(self, image: Tensor) -> Prediction:
@@ -225,7 +229,7 @@ class SuperpixelTransformer(SegmentationModel):
         """
         image = F.pad(image, (0, -image.shape[-1] % self.stride, 0, -image.shape[-2] % self.stride))
         pixels, superpixels = self.tokenize(image)
-        logits = nb.association_logits(pixels, superpixels)  # at stride 8
+        logits = nb.association_logits(pixels, superpixels)  # at the stride of the pixel features
         return nb.upsample_in_cells(logits, self.feature_cell, self.cell), self.classify(superpixels)
 
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
@@ -234,7 +238,7 @@ class SuperpixelTransformer(SegmentationModel):
 
     def tokenize(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """III-A and III-B: (B, 3, H, W) -> pixel features (B, R, C, P, D) and superpixel features (B, R, C, D)."""
-        size = (image.shape[-2] // PIXEL_STRIDE, image.shape[-1] // PIXEL_STRIDE)
+        size = (image.shape[-2] // self.pixel_stride, image.shape[-1] // self.pixel_stride)
         grid = (image.shape[-2] // self.superpixel_stride, image.shape[-1] // self.superpixel_stride)
         pixels = nb.to_cells(self.hypercolumn(self.backbone(image), size), self.feature_cell)  # (B, R, C, P, D)
         pixel_position = nb.to_cells(resize_grid(self.pixel_position, size), self.feature_cell)

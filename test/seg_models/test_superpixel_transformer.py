@@ -30,8 +30,8 @@ def tiny(size=(64, 96), classes=3, **options) -> SuperpixelTransformer:
         ("resnet50", 19, CITYSCAPES, {"superpixel_stride": 64}, 28.78),
         ("resnet50", 19, CITYSCAPES, {}, 29.20),
         ("resnet50", 19, CITYSCAPES, {"superpixel_stride": 16}, 30.87),
-        # ADE20K: 160x160 features and 40x40 superpixels, which at stride 8 is an image of 1280.
-        ("resnet50", 150, (1280, 1280), {}, 29.00),
+        # ADE20K: 160x160 features and 40x40 superpixels of a 640x640 crop.
+        ("resnet50", 150, (640, 640), {"pixel_stride": 4, "superpixel_stride": 16}, 29.00),
         ("convnext_large", 19, CITYSCAPES, {}, 201.79),
     ],
 )
