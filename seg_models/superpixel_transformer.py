@@ -23,7 +23,8 @@ from seg_models.backbones import ConvBackbone
 from seg_models.losses import top_fraction_cross_entropy
 from seg_models.ops import neighbourhood as nb
 from seg_models.prediction import Prediction
-from seg_models.segmentation_model import Decision, SegmentationModel, most_probable
+from seg_models.segmentation_model import Decision, SegmentationModel, most_probable, pad_to_stride
+
 
 class Hypercolumn(nn.Module):
     """III-A: one projection a stage, resized to the stride of the pixel features and added.
@@ -143,7 +144,7 @@ class SuperpixelTransformer(SegmentationModel):
         feed_forward_width: int = 512,
         hard_pixel_fraction: float = 0.2,
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes, image_size)
         if pixel_stride < 1:
             raise ValueError(f"pixel_stride is {pixel_stride}; expected at least 1")
         if superpixel_stride % pixel_stride or superpixel_stride <= 0:
@@ -154,12 +155,8 @@ class SuperpixelTransformer(SegmentationModel):
             raise ValueError(
                 f"width {width} must be a multiple of both head counts, {cross_attention_heads} and {self_attention_heads}"
             )
-        if num_classes < 1:
-            raise ValueError(f"num_classes is {num_classes}; expected at least 1")
         self.backbone = backbone
         self.normalization = backbone.normalization
-        self.num_classes = num_classes
-        self.image_size = image_size
         self.superpixel_stride = superpixel_stride
         self.pixel_stride = pixel_stride
         self.stride = max(backbone.stride, superpixel_stride)
@@ -200,16 +197,16 @@ class SuperpixelTransformer(SegmentationModel):
             Prediction with logits (B, K, H, W) and, in eval mode, superpixels (B, H, W) in [0, rows * cols) of the
             (padded) image's grid.
         """
-        height, width_px = image.shape[-2:]
         association_logits, class_logits = self.associate(image)
+        height, width_px = image.shape[-2:]
         scores = nb.paint(nb.association(association_logits), class_logits, self.cell)  # (B, K, H, W)
         owner = None if self.training else nb.hard_superpixels(association_logits, self.cell)[:, :height, :width_px]
         return Prediction(scores[..., :height, :width_px], owner)
 
     def decide(self, image: Tensor) -> Decision:
         """As the base class. Decides cell by cell, so that K scores a pixel are never rearranged into an image."""
-        height, width_px = image.shape[-2:]
         association_logits, class_logits = self.associate(image)
+        height, width_px = image.shape[-2:]
         scores = nb.association(association_logits) @ nb.gather_neighbours(class_logits)  # (B, R, C, P, K)
         labels, confidence = most_probable(scores, dim=-1)  # (B, R, C, P)
         owner = nb.hard_superpixels(association_logits, self.cell)  # (B, H, W)
@@ -227,12 +224,11 @@ class SuperpixelTransformer(SegmentationModel):
             association logits at the image's resolution (B, R, C, P, 9) with P = superpixel_stride^2 (IV-A: upsampled
             before the softmax), and class scores of the superpixels (B, R, C, K).
         """
-        image = F.pad(image, (0, -image.shape[-1] % self.stride, 0, -image.shape[-2] % self.stride))
-        pixels, superpixels = self.tokenize(image)
+        pixels, superpixels = self.tokenize(pad_to_stride(image, self.stride))
         logits = nb.association_logits(pixels, superpixels)  # at the stride of the pixel features
         return nb.upsample_in_cells(logits, self.feature_cell, self.cell), self.classify(superpixels)
 
-    def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+    def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """IV-A: softmax cross entropy over the hardest 20 % of the pixels of each image."""
         return {"cross_entropy": top_fraction_cross_entropy(prediction.logits, labels, self.hard_pixel_fraction)}
 
