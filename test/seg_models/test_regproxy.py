@@ -114,24 +114,6 @@ def test_taps_are_the_released_ones(backbone, options, taps):
         assert build_model("regproxy", backbone, 150, (512, 512), **options).backbone.taps == taps
 
 
-@pytest.mark.parametrize(
-    ("backbone", "millions"),
-    [
-        # Table 4, on ADE20K; the last from Table 2, as 323 M of Table 4 is less than its own backbone there.
-        ("vit_tiny_patch16_384", 5.8),
-        ("vit_small_patch16_384", 22.2),
-        ("deit_base_distilled_patch16_384", 87.3),
-        ("vit_large_patch16_384", 306.1),
-        ("vit_small_r26_s32_384", 36.4),
-        ("vit_large_r50_s32_384", 330.0),
-    ],
-)
-def test_parameter_counts_are_the_published_ones(backbone, millions):
-    with torch.device("meta"):
-        model = build_model("regproxy", backbone, 150, (512, 512))
-    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)
-
-
 @pytest.mark.parametrize("region", [(1, 1), (2, 2), (4, 4), (8, 8), (16, 16), (4, 2)])
 def test_any_region_size_gives_scores_at_image_size(region):
     prediction = tiny(region_size=region)(picture(64, 96))
