@@ -108,7 +108,7 @@ def linear_baselines() -> Iterator[Configuration]:
 def segmenters() -> Iterator[Configuration]:
     """Segmenter's own text prints the encoders' parameters alone (Table 1); others print the whole model's."""
     encoder = "Segmenter, Table 1: the encoder"
-    for name, backbone, size, params in (
+    encoders: tuple[tuple[str, str, int, float | None], ...] = (
         ("S†/16", DEIT_S, 512, 22),
         ("B†/16", DEIT_B, 512, 86),
         ("S/16", VIT["S"], 512, None),
@@ -117,7 +117,8 @@ def segmenters() -> Iterator[Configuration]:
         ("B/8", "vit_base_patch8_224", 512, 86),
         ("L/32", "vit_large_patch32_384", 640, 307),
         ("L/16", VIT["L"], 640, 307),
-    ):
+    )
+    for name, backbone, size, params in encoders:
         yield Configuration(
             f"Seg-{name}, ADE20K",
             "segmenter",
@@ -131,18 +132,19 @@ def segmenters() -> Iterator[Configuration]:
             note=ONE_FIGURE if name in ("B/32", "B/8") else "",
         )
     others, rsseg = "RegProxy, Table 4", "RSSeg, Table 9"
-    for name, backbone, classes, size, params, gmac, source, windows in (
-        ("Ti-Mask/16, ADE20K", VIT["Ti"], ADE, 512, 6.7, 4.9, others, 1),
-        ("S-Mask/16, ADE20K", VIT["S"], ADE, 512, 26, 19, others, 1),
-        ("S†-Mask/16, ADE20K", DEIT_S, ADE, 512, None, None, "", 1),
-        ("B-Mask/32, ADE20K", "vit_base_patch32_384", ADE, 512, None, None, "", 1),
-        ("B-Mask/16, ADE20K", VIT["B"], ADE, 512, 103, 76, others, 1),
-        ("B-Mask/8, ADE20K", "vit_base_patch8_224", ADE, 512, None, None, "", 1),
-        ("B†-Mask/16, ADE20K", DEIT_B, ADE, 512, None, None, "", 1),
-        ("L-Mask/16, ADE20K", VIT["L"], ADE, 640, 333, 370, others, 1),
-        ("B-Mask/16, Cityscapes", VIT["B"], CITYSCAPES, 768, 103.4, 350, rsseg, 1),
-        ("L-Mask/16, Cityscapes", VIT["L"], CITYSCAPES, 768, 333.2, 1045, rsseg, 1),
-    ):
+    whole: tuple[tuple[str, str, int, int, float | None, float | None, str], ...] = (
+        ("Ti-Mask/16, ADE20K", VIT["Ti"], ADE, 512, 6.7, 4.9, others),
+        ("S-Mask/16, ADE20K", VIT["S"], ADE, 512, 26, 19, others),
+        ("S†-Mask/16, ADE20K", DEIT_S, ADE, 512, None, None, ""),
+        ("B-Mask/32, ADE20K", "vit_base_patch32_384", ADE, 512, None, None, ""),
+        ("B-Mask/16, ADE20K", VIT["B"], ADE, 512, 103, 76, others),
+        ("B-Mask/8, ADE20K", "vit_base_patch8_224", ADE, 512, None, None, ""),
+        ("B†-Mask/16, ADE20K", DEIT_B, ADE, 512, None, None, ""),
+        ("L-Mask/16, ADE20K", VIT["L"], ADE, 640, 333, 370, others),
+        ("B-Mask/16, Cityscapes", VIT["B"], CITYSCAPES, 768, 103.4, 350, rsseg),
+        ("L-Mask/16, Cityscapes", VIT["L"], CITYSCAPES, 768, 333.2, 1045, rsseg),
+    )
+    for name, backbone, classes, size, params, gmac, source in whole:
         yield Configuration(
             f"Seg-{name}",
             "segmenter",
@@ -154,7 +156,6 @@ def segmenters() -> Iterator[Configuration]:
             gmac,
             source,
             "regproxy" if source == others else "common",
-            windows,
         )
     for name, size, gmac in (("B", 512, 129.6), ("L", 640, 671.8)):
         yield Configuration(
