@@ -40,28 +40,51 @@ class DataRecipe:
     train_split: str = "train"
     val_split: str = "val"
     scale: list[float] = field(default_factory=lambda: [0.5, 2.0])  # random scale of all five papers
-    batch_size: int = 8
+    # What scale 1 is. []: the whole image fits the network's input. [long, short]: the image fits these sides, however they
+    # lie, and a crop is taken (mmsegmentation's img_scale).
+    resize: list[int] = field(default_factory=list)
+    # A crop is drawn again while one class fills this share of it or more, at most 10 times; 1: never.
+    max_class_share: float = 1.0
+    photometric_distortion: bool = False  # mmsegmentation's change of colours instead of the project's milder one
+    batch_size: int = 8  # of each process
     workers: int = 2
     description: str = ""  # written into the exported model as its training data
 
 
 @dataclass(frozen=True)
 class OptimizerRecipe:
-    """AdamW."""
+    """The optimiser, and the groups of parameters with rates and weight decay of their own (see `optimization.py`)."""
 
+    name: str = "adamw"  # or sgd
     lr: float = 1e-3
     weight_decay: float = 0.05
     backbone_lr_scale: float = 0.1
+    head_lr_scale: float = 1.0  # of everything but the backbone
+    # Scales by the start of a parameter's name, such as {decoder.: 1.0}; the longest one that fits replaces the two above.
+    lr_scales: dict[str, float] = field(default_factory=dict)
+    layer_lr_decay: float = 1.0  # of the rate from one transformer block to the one before it; 1: none
+    # Parameters without weight decay, by the names of `optimization.NO_DECAY`.
+    no_decay: list[str] = field(default_factory=lambda: ["vectors", "learned_grids"])
+    momentum: float = 0.9  # of sgd
+    nesterov: bool = True  # of sgd
     clip_grad_norm: float = 0.0  # 0: no clipping
 
 
 @dataclass(frozen=True)
 class ScheduleRecipe:
-    """Polynomial decay to zero after a linear warm-up, both counted in optimiser steps."""
+    """The learning rate over the run. All steps are the optimiser's."""
 
+    name: str = "polynomial"  # or cosine_restarts
     steps: int = 60_000
     warmup_steps: int = 5_000
-    power: float = 0.9
+    # "before": the schedule starts behind the warm-up and has the remaining steps (Superpixel Transformer).
+    # "over": it runs from the first step on, and the warm-up is multiplied onto it (mmsegmentation).
+    warmup: str = "before"
+    warmup_start_ratio: float = 1e-6  # of "over"; "before" starts at 1 / (warmup_steps + 1)
+    power: float = 0.9  # of polynomial
+    min_lr: float = 0.0  # of polynomial: where it ends, in every group
+    periods: list[int] = field(default_factory=list)  # of cosine_restarts: steps of each
+    weights: list[float] = field(default_factory=list)  # of cosine_restarts: share of the rate that each starts with
 
 
 @dataclass(frozen=True)
@@ -72,6 +95,7 @@ class TrainerRecipe:
     accelerator: str = "auto"
     devices: int = 1
     num_nodes: int = 1
+    sync_batchnorm: bool = False  # one mean and variance over all GPUs
     validate_every_steps: int = 1_000
     keep_checkpoints: int = 1  # newest ones beside last.ckpt; -1 keeps all
     threads: int = 0  # CPU threads; 0: PyTorch's choice
@@ -151,6 +175,9 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
             return float(value)
         except ValueError:
             pass
+    if origin is dict and isinstance(value, dict):
+        _, item = typing.get_args(kind)
+        return {str(k): v if item is Any else _convert(item, v, f"{where}.{k}") for k, v in value.items()}
     plain = origin or kind
     wrong_bool = isinstance(value, bool) and plain is not bool
     if (

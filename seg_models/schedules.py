@@ -33,10 +33,16 @@ def cosine_restarts(step: int, lr: float, periods: Sequence[int], weights: Seque
     return 0.0
 
 
+def ramp(step: int, warmup_steps: int) -> float:
+    """Share of the full rate on the way to it, for a warm-up that the schedule follows (Superpixel Transformer): the first
+    step has a share of 1 / (warmup_steps + 1), and step `warmup_steps` all of it."""
+    return min(1.0, (step + 1) / (warmup_steps + 1))
+
+
 def warm_up(step: int, warmup_steps: int, lr: float, start_ratio: float = 1e-6) -> float:
     """A schedule's value `lr` at `step`, with the linear warm-up of the papers on mmsegmentation over it.
 
-    RegProxy and SegViT: 1500 steps from 1e-6 of the value. Segmenter: none.
+    RegProxy, SegViT and RSSeg: 1500 steps from 1e-6 of the value. Segmenter: none.
     """
     if step >= warmup_steps:
         return lr

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,19 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from seg_models.build import build_model
+from seg_models.checkpoints import load_released
 from seg_models.data.folder import EpochShuffle, FolderDataset, ResumableLoader
 from seg_models.data.labels import LabelTable
 from seg_models.data.transforms import RandomScaleCropFlip, Resize
 from seg_models.metrics import ConfusionMatrix
+from seg_models.optimization import check_optimization, make_optimizer, make_scheduler
 from seg_models.recipe import Recipe, RecipeError, read_recipe, recipe_from_dict
+from seg_models.rsseg import RSSeg
 from seg_models.segmentation_model import SegmentationModel
 
 
@@ -51,17 +54,6 @@ def model_from_recipe(recipe: Recipe, num_classes: int, pretrained: bool | None 
         model.drop_path_rate,
         **model.options,
     )
-
-
-def warmup_then_poly(warmup_steps: int, steps: int, power: float) -> Callable[[int], float]:
-    """Factor of the learning rate at a step: linear to 1 over the warm-up, then (1 - progress)^power to 0."""
-
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / (warmup_steps + 1)
-        return max(0.0, 1 - (step - warmup_steps) / max(1, steps - warmup_steps)) ** power
-
-    return factor
 
 
 class SegmentationTask(lightning.LightningModule):
@@ -108,35 +100,10 @@ class SegmentationTask(lightning.LightningModule):
         self.log("val/pixel_accuracy", scores.pixel_accuracy)
 
     def configure_optimizers(self) -> Any:
-        """AdamW with a slower backbone; no weight decay on vectors and learned grids, which have no scale to shrink."""
-        settings, schedule = self.recipe.optimizer, self.recipe.schedule
-        groups = parameter_groups(self.model, settings.lr, settings.weight_decay, settings.backbone_lr_scale)
-        optimizer = torch.optim.AdamW(groups, lr=settings.lr)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, warmup_then_poly(schedule.warmup_steps, schedule.steps, schedule.power)
-        )
+        """The recipe's optimiser, and its schedule stepped with it."""
+        optimizer = make_optimizer(self.model, self.recipe.optimizer)
+        scheduler = make_scheduler(optimizer, self.recipe.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-def parameter_groups(
-    model: nn.Module, lr: float, weight_decay: float, backbone_lr_scale: float
-) -> list[dict[str, Any]]:
-    """Four groups: backbone or decoder, with or without weight decay (matrices and convolutions only have it)."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        learned_grid = parameter.shape[:1] == (1,)  # position embeddings and queries
-        decays = parameter.ndim > 1 and not learned_grid
-        groups.setdefault((name.startswith("backbone."), decays), []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "lr": lr * (backbone_lr_scale if in_backbone else 1.0),
-            "weight_decay": weight_decay if decays else 0.0,
-        }
-        for (in_backbone, decays), parameters in groups.items()
-    ]
 
 
 def loaders(recipe: Recipe, rank: int = 0, world: int = 1) -> tuple[DataLoader, DataLoader, LabelTable]:
@@ -144,9 +111,16 @@ def loaders(recipe: Recipe, rank: int = 0, world: int = 1) -> tuple[DataLoader, 
 
     Raises:
         FolderDataError, LabelTableError: the recipe's data is not there or not as it should be.
+        ValueError: the recipe's augmentation is not as it should be.
     """
     data, size = recipe.data, (recipe.model.image_size[0], recipe.model.image_size[1])
-    augment = RandomScaleCropFlip(size, (data.scale[0], data.scale[1]))
+    augment = RandomScaleCropFlip(
+        size,
+        tuple(data.scale),
+        resize=tuple(data.resize) or None,
+        max_class_share=data.max_class_share,
+        photometric_distortion=data.photometric_distortion,
+    )
     train = FolderDataset(data.roots, data.train_split, augment, recipe.seed)
     val = FolderDataset(data.roots, data.val_split, Resize(size))
     if len(train) < data.batch_size * world:
@@ -184,7 +158,24 @@ class RecipeData(lightning.LightningDataModule):
         return loaders(self.recipe)[1]
 
 
-def train(recipe: Recipe, out: Path, resume: bool = False, init_from: Path | None = None) -> Path:
+def init_backbone_from(model: SegmentationModel, path: Path) -> None:
+    """Start from a released file: of the backbone, such as timm's, or of the whole model. Prints what was loaded.
+
+    Raises:
+        CheckpointError: unreadable, or not of this model or its backbone.
+    """
+    report = load_released(model, path)
+    if isinstance(model, RSSeg) and report.untouched:
+        model.copy_patch_embedding()
+    rank_zero_only(print)(
+        f"{path}: {report.loaded} tensors loaded, {len(report.resized)} of them resized; "
+        f"{len(report.unused)} of the file not used, {len(report.untouched)} of the model not in it"
+    )
+
+
+def train(
+    recipe: Recipe, out: Path, resume: bool = False, init_from: Path | None = None, init_backbone: Path | None = None
+) -> Path:
     """Run a recipe.
 
     Args:
@@ -192,14 +183,17 @@ def train(recipe: Recipe, out: Path, resume: bool = False, init_from: Path | Non
         out: folder of the run; made if need be.
         resume: go on from out/last.ckpt.
         init_from: start from the weights of this checkpoint of the same model (fine-tuning).
+        init_backbone: start from a released file of the backbone or the model.
 
     Returns:
         path of the last checkpoint.
 
     Raises:
-        RecipeError: nothing to resume from, or `out` already holds a run and `resume` is False.
-        FolderDataError, ModelError, BackboneError: data or model cannot be had.
+        RecipeError: nothing to resume from, `out` already holds a run and `resume` is False, or an optimiser or schedule
+            that cannot be run.
+        FolderDataError, ModelError, BackboneError, CheckpointError: data, model or weights cannot be had.
     """
+    check_optimization(recipe.optimizer, recipe.schedule)
     last = out / "last.ckpt"
     if resume and not last.is_file():
         raise RecipeError(f"nothing to resume: {last} does not exist; start without --resume")
@@ -217,6 +211,8 @@ def train(recipe: Recipe, out: Path, resume: bool = False, init_from: Path | Non
     task.model.to(memory_format=torch.channels_last)
     if init_from is not None:
         task.load_state_dict(read_checkpoint(init_from)["state_dict"])
+    if init_backbone is not None:
+        init_backbone_from(task.model, init_backbone)
     settings = recipe.trainer
     trainer = lightning.Trainer(
         max_steps=recipe.schedule.steps,
@@ -224,6 +220,7 @@ def train(recipe: Recipe, out: Path, resume: bool = False, init_from: Path | Non
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.num_nodes,
+        sync_batchnorm=settings.sync_batchnorm,
         gradient_clip_val=recipe.optimizer.clip_grad_norm or None,
         val_check_interval=min(settings.validate_every_steps, recipe.schedule.steps),
         check_val_every_n_epoch=None,
@@ -284,13 +281,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m seg_models.train", description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, required=True, help="recipe, YAML")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/<name of the recipe>)")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
-    parser.add_argument("--init-from", type=Path, help="start from the weights of this checkpoint")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
+    start.add_argument("--init-from", type=Path, help="start from the weights of this checkpoint of seg_models.train")
+    start.add_argument(
+        "--init-backbone", type=Path, help="start from a released file: timm's of the backbone, or of the whole model"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. schedule.steps=100 data.batch_size=4")
     args = parser.parse_intermixed_args(arguments)
     try:
         recipe = read_recipe(args.config, args.overrides)
-        last = train(recipe, args.out or Path("runs") / recipe.name, args.resume, args.init_from)
+        last = train(recipe, args.out or Path("runs") / recipe.name, args.resume, args.init_from, args.init_backbone)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

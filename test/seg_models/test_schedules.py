@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seg_models.schedules import cosine_restarts, polynomial, warm_up
+from seg_models.schedules import cosine_restarts, polynomial, ramp, warm_up
 
 
 def test_polynomial_decay_equals_the_released_segmenter_schedule():
@@ -45,3 +45,8 @@ def test_warm_up_is_linear_over_the_schedule():
     assert warm_up(0, 1500, 6e-5) == pytest.approx(6e-11)
     assert warm_up(750, 1500, 6e-5) == pytest.approx(3e-5, rel=1e-5)
     assert warm_up(1500, 1500, 6e-5) == 6e-5
+
+
+def test_ramp_rises_from_its_first_step_to_the_full_rate():
+    assert [ramp(step, 3) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert ramp(0, 0) == 1.0

@@ -9,10 +9,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import timm
 import torch
 import yaml
 
 from seg_models import evaluate, export, train
+from seg_models.build import build_model
 from seg_models.data.labels import LabelTable
 from test.seg_models.data.test_folder import write_folder
 
@@ -76,23 +78,71 @@ def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nowhere(run, tmp_p
     assert "nothing to resume" in capsys.readouterr().err
 
 
-def test_learning_rate_warms_up_and_decays_to_zero():
-    factor = train.warmup_then_poly(10, 110, 0.9)
-    assert factor(0) == pytest.approx(1 / 11)
-    assert factor(10) == 1
-    assert factor(60) == pytest.approx(0.5**0.9)
-    assert factor(110) == 0
+def test_a_run_that_cannot_be_optimised_stops_before_anything_is_made(run, tmp_path, capsys):
+    arguments = ["--config", str(run["recipe"]), "--out", str(tmp_path / "out")]
+    assert train.main([*arguments, "schedule.warmup_steps=5"]) == 2
+    assert "schedule.warmup_steps is 5, more than the 4 of schedule.steps" in capsys.readouterr().err
+    assert train.main([*arguments, "data.max_class_share=2"]) == 2
+    assert "max_class_share is 2" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
-def test_vectors_and_learned_grids_have_no_weight_decay(run):
-    task = train.load_task(run["checkpoint"])
-    groups = train.parameter_groups(task.model, 1.0, 0.05, 0.1)
-    decayed = {id(p) for g in groups if g["weight_decay"] for p in g["params"]}
-    assert id(task.model.queries) not in decayed
-    assert id(task.model.classifier.bias) not in decayed
-    assert id(task.model.classifier.weight) in decayed
-    assert sorted({g["lr"] for g in groups}) == [0.1, 1.0]
-    assert sum(len(g["params"]) for g in groups) == len(list(task.model.parameters()))
+TINY_VIT = {"embed_dim": 32, "depth": 6, "num_heads": 2}
+
+
+@pytest.fixture
+def released_vit(tmp_path) -> Path:
+    """A file as timm's, of a small vision transformer for 32 x 32 pixels with an ImageNet classifier."""
+    torch.manual_seed(0)
+    vit = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=10, **TINY_VIT)
+    torch.save(vit.state_dict(), tmp_path / "vit.pth")
+    return tmp_path / "vit.pth"
+
+
+def test_training_starts_from_a_released_backbone_and_says_what_it_took(run, released_vit, tmp_path, capsys):
+    """With Segmenter's optimiser and augmentation, at a rate so small that the weights stay what they were."""
+    arguments = ["--config", str(run["recipe"]), "--out", str(tmp_path / "out"), "--init-backbone", str(released_vit)]
+    overrides = {
+        "model": {
+            "name": "segmenter",
+            "backbone": "vit_tiny_patch16_224",
+            "image_size": [64, 64],
+            "options": {"timm_options": TINY_VIT},
+        },
+        "data.resize": [64, 32],
+        "data.max_class_share": 0.75,
+        "data.photometric_distortion": True,
+        "optimizer": {"name": "sgd", "lr": 1e-12, "weight_decay": 0.0, "backbone_lr_scale": 1.0},
+        "schedule": {"steps": 1, "warmup_steps": 0, "min_lr": 1e-13},
+    }
+    assert train.main([*arguments, *(f"{key}={json.dumps(value)}" for key, value in overrides.items())]) == 0
+    trained = train.read_checkpoint(tmp_path / "out/last.ckpt")["state_dict"]
+    released = torch.load(released_vit, weights_only=True)
+    decoder = [key for key in trained if key.startswith("model.decoder.")]
+    assert (
+        f"{len(released) - 2} tensors loaded, 1 of them resized; "  # the position embeddings
+        f"2 of the file not used, {len(decoder)} of the model not in it"  # weight and bias of the classifier
+    ) in capsys.readouterr().out
+    for key in ("patch_embed.proj.weight", "blocks.5.mlp.fc2.weight"):
+        torch.testing.assert_close(trained[f"model.backbone.vit.{key}"], released[key], atol=1e-8, rtol=0)
+
+
+def test_rsseg_copies_the_patch_embedding_of_the_released_backbone(released_vit):
+    model = build_model("rsseg", "vit_tiny_patch16_224", 2, (64, 64), timm_options=TINY_VIT, local_width=8)
+    train.init_backbone_from(model, released_vit)
+    released = torch.load(released_vit, weights_only=True)
+    torch.testing.assert_close(model.overlapped_embedding.weight, released["patch_embed.proj.weight"])
+
+
+def test_a_backbone_that_does_not_fit_and_two_ways_to_start_are_refused(run, released_vit, tmp_path, capsys):
+    arguments = ["--config", str(run["recipe"]), "--out", str(tmp_path / "out"), "--init-backbone", str(released_vit)]
+    assert train.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: the checkpoint holds a timm vision transformer")
+    assert error.count("\n") == 1
+    with pytest.raises(SystemExit):
+        train.main([*arguments, "--resume"])
+    assert "not allowed with argument" in capsys.readouterr().err
 
 
 def test_evaluation_of_checkpoint_and_file_agree(run, exported, tmp_path):
