@@ -5,12 +5,11 @@ image --transformer--> tokens z_L --linear--> class scores of each token --bilin
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_models.losses import cross_entropy
 from seg_models.prediction import Prediction
-from seg_models.segmentation_model import SegmentationModel
+from seg_models.segmentation_model import SegmentationModel, pad_to_stride, upsample_and_crop
 from seg_models.vit_backbone import TokenBackbone, tokens_to_map
 
 
@@ -43,13 +42,10 @@ class LinearBaseline(SegmentationModel):
     backbone: TokenBackbone
 
     def __init__(self, backbone: TokenBackbone, num_classes: int, image_size: tuple[int, int]) -> None:
-        super().__init__()
-        check_num_classes(num_classes)
+        super().__init__(num_classes, image_size)
         backbone.set_taps((backbone.depth - 1,))
         self.backbone = backbone
         self.normalization = backbone.normalization
-        self.num_classes = num_classes
-        self.image_size = image_size
         self.stride = backbone.stride
         self.decoder = LinearDecoder(backbone.width, num_classes)
 
@@ -61,23 +57,6 @@ class LinearBaseline(SegmentationModel):
         scores = self.decoder(tokens[0], grid)  # (B, K, rows, cols)
         return Prediction(upsample_and_crop(scores, padded, image))
 
-    def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+    def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Cross entropy over the labelled pixels."""
         return {"cross_entropy": cross_entropy(prediction.logits, labels)}
-
-
-def check_num_classes(num_classes: int) -> None:
-    """Raise ValueError for fewer than one class."""
-    if num_classes < 1:
-        raise ValueError(f"num_classes is {num_classes}; expected at least 1")
-
-
-def pad_to_stride(image: Tensor, stride: int) -> Tensor:
-    """Zero-pad (B, 3, H, W) at the bottom and right to multiples of the stride."""
-    return F.pad(image, (0, -image.shape[-1] % stride, 0, -image.shape[-2] % stride))
-
-
-def upsample_and_crop(scores: Tensor, padded: Tensor, image: Tensor) -> Tensor:
-    """Bilinear resize of scores (B, K, h, w) to the padded image, then cut to the image: (B, K, H, W)."""
-    full = F.interpolate(scores, size=padded.shape[-2:], mode="bilinear", align_corners=False)
-    return full[..., : image.shape[-2], : image.shape[-1]]

@@ -9,6 +9,23 @@ from torch import Tensor
 IGNORE = 255
 
 
+def check_labels(logits: Tensor, labels: Tensor) -> None:
+    """Raise ValueError unless labels are int64 (B, H, W) in [0, K) or IGNORE, for scores (B, K, H, W).
+
+    On a GPU a label out of range would otherwise end the process with an assertion that names neither it nor K.
+    """
+    if labels.shape != (logits.shape[0], *logits.shape[2:]):
+        raise ValueError(
+            f"scores of shape {tuple(logits.shape)} and labels of shape {tuple(labels.shape)}; expected (B, K, H, W), (B, H, W)"
+        )
+    if labels.dtype != torch.int64:
+        raise ValueError(f"labels of {labels.dtype}; expected torch.int64")
+    count = logits.shape[1]
+    wrong = labels[(labels != IGNORE) & ((labels < 0) | (labels >= count))]
+    if len(wrong):
+        raise ValueError(f"label {int(wrong[0])} in the batch; expected 0 to {count - 1}, or {IGNORE} for none")
+
+
 def top_fraction_cross_entropy(logits: Tensor, labels: Tensor, fraction: float = 0.2) -> Tensor:
     """Cross entropy over the hardest pixels of each image (Superpixel Transformer, IV-A: top 20 %).
 

@@ -20,11 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_models.backbones import Normalization
-from seg_models.linear import check_num_classes, pad_to_stride, upsample_and_crop
 from seg_models.losses import IGNORE, cross_entropy
 from seg_models.ops import neighbourhood as nb
 from seg_models.prediction import Prediction
-from seg_models.segmentation_model import SegmentationModel
+from seg_models.segmentation_model import SegmentationModel, pad_to_stride, upsample_and_crop
 from seg_models.vit_backbone import TokenBackbone
 
 # The released models normalise so on every backbone, AugReg's included, which were pre-trained with 0.5 / 0.5.
@@ -91,8 +90,7 @@ class RegProxy(SegmentationModel):
         region_regularizer: float = 0.0,
         affinity_conv: str = "depthwise",
     ) -> None:
-        super().__init__()
-        check_num_classes(num_classes)
+        super().__init__(num_classes, image_size)
         depth, stride = backbone.depth, backbone.stride
         convolutions = {"depthwise": True, "full": False, "none": None}
         if affinity_conv not in convolutions:
@@ -107,8 +105,6 @@ class RegProxy(SegmentationModel):
             raise ValueError(f"token_head_layers is {layers}; expected 0 to {depth}, the layers of {backbone.name}")
         self.backbone = backbone
         self.normalization = IMAGENET
-        self.num_classes = num_classes
-        self.image_size = image_size
         self.stride = stride
         self.superpixel_grid = backbone.grid
         self.region_size = region
@@ -161,7 +157,7 @@ class RegProxy(SegmentationModel):
         token_logits = self.classifier(torch.cat(late, dim=-1)).unflatten(1, grid)
         return association_logits, affinity, token_logits
 
-    def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+    def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """4.3: cross entropy without balancing or mining; with `region_regularizer`, also eq. 11 on the same affinity."""
         terms = {"cross_entropy": cross_entropy(prediction.logits, labels, count_unlabelled=True)}
         if self.region_regularizer > 0:

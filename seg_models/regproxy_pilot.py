@@ -13,11 +13,11 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from seg_models.backbones import Normalization
-from seg_models.linear import LinearDecoder, check_num_classes, pad_to_stride
+from seg_models.linear import LinearDecoder
 from seg_models.losses import IGNORE
 from seg_models.prediction import Prediction
 from seg_models.regproxy import IMAGENET
-from seg_models.segmentation_model import SegmentationModel
+from seg_models.segmentation_model import SegmentationModel, pad_to_stride
 from seg_models.slic import bounding_boxes, owners, slic
 from seg_models.vit_backbone import TokenBackbone
 
@@ -40,8 +40,7 @@ class RegProxyPilot(SegmentationModel):
     def __init__(
         self, backbone: TokenBackbone, num_classes: int, image_size: tuple[int, int], compactness: float = 10.0
     ) -> None:
-        super().__init__()
-        check_num_classes(num_classes)
+        super().__init__(num_classes, image_size)
         if backbone.is_hybrid:
             raise ValueError(f"{backbone.name} has a convolutional stem; superpixels need a linear patch embedding")
         if compactness <= 0:
@@ -51,8 +50,6 @@ class RegProxyPilot(SegmentationModel):
         self.normalization: Normalization = IMAGENET
         self.register_buffer("mean", torch.tensor(IMAGENET["mean"]).reshape(1, 3, 1, 1) / 255, persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET["std"]).reshape(1, 3, 1, 1) / 255, persistent=False)
-        self.num_classes = num_classes
-        self.image_size = image_size
         self.stride = backbone.stride
         self.superpixel_grid = backbone.grid
         self.compactness = compactness
@@ -69,8 +66,8 @@ class RegProxyPilot(SegmentationModel):
             Prediction with logits (B, K, H, W), the same in all pixels of a superpixel; superpixels (B, H, W), in
             training mode too, because the loss reads them; aux "region_logits" (B, K, N).
         """
-        height, width = image.shape[-2:]
         padded = pad_to_stride(image, self.stride)
+        height, width = image.shape[-2:]
         cell = (self.stride, self.stride)
         with torch.no_grad():
             choice = slic(padded.float() * self.std + self.mean, cell, self.compactness)  # type: ignore[operator]
@@ -87,7 +84,7 @@ class RegProxyPilot(SegmentationModel):
         logits = region_logits.gather(2, index).unflatten(2, owner.shape[1:])
         return Prediction(logits[..., :height, :width], owner[:, :height, :width], {"region_logits": region_logits})
 
-    def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+    def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Cross entropy of each superpixel against its class histogram, eq. 1, over those with a labelled pixel."""
         assert prediction.superpixels is not None
         logits = prediction.aux["region_logits"].float()  # (B, K, N)

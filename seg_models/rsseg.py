@@ -18,12 +18,11 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_models.linear import check_num_classes, pad_to_stride, upsample_and_crop
 from seg_models.losses import IGNORE, cross_entropy
 from seg_models.prediction import Prediction
 from seg_models.rsseg_decoder import RegionDecoder, SpatiallyAdaptiveSeparation, region_matching_losses
 from seg_models.rsseg_pathway import LocalSeparationPath
-from seg_models.segmentation_model import SegmentationModel
+from seg_models.segmentation_model import SegmentationModel, pad_to_stride, upsample_and_crop
 from seg_models.vit_backbone import TokenBackbone, tokens_to_map
 
 
@@ -62,8 +61,7 @@ class RSSeg(SegmentationModel):
         separations: int = 2,
         matching_weights: tuple[float, float] = (1.0, 1.0),
     ) -> None:
-        super().__init__()
-        check_num_classes(num_classes)
+        super().__init__(num_classes, image_size)
         if backbone.is_hybrid or backbone.patch_size % 4:
             raise ValueError(
                 f"{backbone.name} cannot carry the overlapped patch embedding; expected a plain transformer with a "
@@ -81,8 +79,6 @@ class RSSeg(SegmentationModel):
         backbone.set_taps((*sampled_blocks, depth - 1))
         self.backbone = backbone
         self.normalization = backbone.normalization
-        self.num_classes = num_classes
-        self.image_size = image_size
         self.stride = backbone.stride
         self.matching_weights = matching_weights
 
@@ -147,7 +143,7 @@ class RSSeg(SegmentationModel):
         scores = tokens_to_map(masks, (fine.shape[-2], fine.shape[-1]))  # (B, K, 4 rows, 4 cols)
         return Prediction(upsample_and_crop(scores, padded, image), aux=aux)
 
-    def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+    def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Eq. 16. Labels int64 (B, H, W); the matching losses see the one at each key's upper left corner."""
         keys = prediction.aux["keys"]  # (B, D, h, w)
         small = labels[:, :: self.local_stride, :: self.local_stride]  # (B, <= h, <= w)

@@ -15,11 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_models.cswin import CSWinBackbone
-from seg_models.linear import check_num_classes, pad_to_stride, upsample_and_crop
 from seg_models.losses import IGNORE, cross_entropy
 from seg_models.prediction import Prediction
 from seg_models.rsseg_pathway import LocalSeparationPath
-from seg_models.segmentation_model import SegmentationModel
+from seg_models.segmentation_model import SegmentationModel, pad_to_stride, upsample_and_crop
 
 
 class RSSegPyramid(SegmentationModel):
@@ -52,8 +51,7 @@ class RSSegPyramid(SegmentationModel):
         hidden_width: int = 768,
         boundary_weight: float = 0.4,
     ) -> None:
-        super().__init__()
-        check_num_classes(num_classes)
+        super().__init__(num_classes, image_size)
         is_small = backbone.name == "cswin_small"
         blocks = backbone.shape.depths[2]
         if interval is None:
@@ -67,8 +65,6 @@ class RSSegPyramid(SegmentationModel):
         backbone.set_taps((ends[0], *sampled, ends[3]))
         self.backbone = backbone
         self.normalization = backbone.normalization
-        self.num_classes = num_classes
-        self.image_size = image_size
         self.stride = backbone.stride
         self.boundary_weight = boundary_weight
 
@@ -109,7 +105,7 @@ class RSSegPyramid(SegmentationModel):
         boundary = upsample_and_crop(self.boundary(local), padded, image)
         return Prediction(upsample_and_crop(scores, padded, image), aux={"boundary": boundary})
 
-    def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+    def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Eq. 17. Labels int64 (B, H, W)."""
         return {
             "cross_entropy": cross_entropy(prediction.logits, labels),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_models.backbones import Normalization
+from seg_models.losses import check_labels
 from seg_models.prediction import Prediction
 
 
@@ -35,6 +37,10 @@ def most_probable(logits: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 class SegmentationModel(nn.Module, ABC):
     """Base of all architectures.
 
+    Args:
+        num_classes: K, at least 1.
+        image_size: (H, W), at least 1 pixel each.
+
     Attributes:
         backbone: the injected network; its parameters form the optimiser's slower group.
         normalization: mean and std of the input, RGB, 0..255 units.
@@ -42,6 +48,9 @@ class SegmentationModel(nn.Module, ABC):
         image_size: (H, W) that the learned grids are made for.
         stride: sides of an image that are no multiple of it are padded inside the model.
         superpixel_grid: (rows, cols) at `image_size`, None for models without superpixels.
+
+    Raises:
+        ValueError: fewer than one class, or a size that is not two positive integers.
     """
 
     backbone: nn.Module
@@ -51,16 +60,73 @@ class SegmentationModel(nn.Module, ABC):
     stride: int
     superpixel_grid: tuple[int, int] | None = None
 
-    @abstractmethod
-    def forward(self, image: Tensor) -> Prediction:
-        """Segment a normalised float batch (B, 3, H, W)."""
+    def __init__(self, num_classes: int, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        check_num_classes(num_classes)
+        check_image_size(image_size)
+        self.num_classes = num_classes
+        self.image_size = (image_size[0], image_size[1])
 
     @abstractmethod
+    def forward(self, image: Tensor) -> Prediction:
+        """Segment a normalised float batch (B, 3, H, W); its first step is `pad_to_stride`, which refuses anything else."""
+
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
-        """The paper's loss terms, already weighted, by name; their sum is minimised. Labels: int64 (B, H, W)."""
+        """The paper's loss terms, already weighted, by name; their sum is minimised.
+
+        Args:
+            prediction: of this model, in training mode.
+            labels: int64 (B, H, W) in [0, K) or IGNORE, of the image's size.
+
+        Raises:
+            ValueError: labels of another size or type, or of a class that the model does not have.
+        """
+        check_labels(prediction.logits, labels)
+        return self.loss_terms(prediction, labels)
+
+    @abstractmethod
+    def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        """What `loss` returns, for labels that it has checked."""
 
     def decide(self, image: Tensor) -> Decision:
         """Labels, confidence and superpixels of a normalised float batch (B, 3, H, W); the deployment model's inside."""
         prediction = self(image)
         labels, confidence = most_probable(prediction.logits, dim=1)
         return Decision(labels, confidence, prediction.superpixels)
+
+
+def check_num_classes(num_classes: int) -> None:
+    """Raise ValueError for fewer than one class."""
+    if num_classes < 1:
+        raise ValueError(f"num_classes is {num_classes}; expected at least 1")
+
+
+def check_image_size(image_size: tuple[int, int]) -> None:
+    """Raise ValueError for anything but two positive integers, (H, W)."""
+    sides = list(image_size) if isinstance(image_size, list | tuple) else []
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise ValueError(f"image_size is {image_size!r}; expected (H, W), two positive integers")
+
+
+def check_image(image: Tensor) -> None:
+    """Raise ValueError for anything but a float batch (B, 3, H, W). It asks for shapes alone, so that a model exports."""
+    if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] == 0 or image.shape[3] == 0:
+        raise ValueError(f"image of shape {tuple(image.shape)}; expected (B, 3, H, W)")
+    if not image.is_floating_point():
+        raise ValueError(f"image of {image.dtype}; expected normalised floats, see the model's `normalization`")
+
+
+def pad_to_stride(image: Tensor, stride: int) -> Tensor:
+    """Zero-pad an image (B, 3, H, W) at the bottom and right to multiples of the stride.
+
+    Raises:
+        ValueError: see `check_image`.
+    """
+    check_image(image)
+    return F.pad(image, (0, -image.shape[-1] % stride, 0, -image.shape[-2] % stride))
+
+
+def upsample_and_crop(scores: Tensor, padded: Tensor, image: Tensor) -> Tensor:
+    """Bilinear resize of scores (B, K, h, w) to the padded image, then cut to the image: (B, K, H, W)."""
+    full = F.interpolate(scores, size=padded.shape[-2:], mode="bilinear", align_corners=False)
+    return full[..., : image.shape[-2], : image.shape[-1]]

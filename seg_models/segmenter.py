@@ -25,10 +25,10 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from seg_models.linear import LinearDecoder, check_num_classes, pad_to_stride, upsample_and_crop
+from seg_models.linear import LinearDecoder
 from seg_models.losses import cross_entropy
 from seg_models.prediction import Prediction
-from seg_models.segmentation_model import SegmentationModel
+from seg_models.segmentation_model import SegmentationModel, pad_to_stride, upsample_and_crop
 from seg_models.vit_backbone import TokenBackbone, tokens_to_map
 
 DECODERS = ("mask", "linear")
@@ -142,8 +142,7 @@ class Segmenter(SegmentationModel):
         mask_form: str = "released",
         token_upsampling: int = 1,
     ) -> None:
-        super().__init__()
-        check_num_classes(num_classes)
+        super().__init__(num_classes, image_size)
         if decoder not in DECODERS:
             raise ValueError(f"decoder is {decoder!r}; expected one of {', '.join(DECODERS)}")
         if mask_form not in MASK_FORMS:
@@ -157,8 +156,6 @@ class Segmenter(SegmentationModel):
         backbone.set_taps((backbone.depth - 1,))
         self.backbone = backbone
         self.normalization = backbone.normalization
-        self.num_classes = num_classes
-        self.image_size = image_size
         self.stride = backbone.stride
         self.token_upsampling = token_upsampling
         self.masks_are_probabilities = decoder == "mask" and mask_form == "paper"
@@ -201,6 +198,6 @@ class Segmenter(SegmentationModel):
             scores = scores.clamp(min=torch.finfo(scores.dtype).tiny).log()
         return Prediction(scores)
 
-    def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+    def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Section 3: per-pixel cross entropy, over the labelled pixels."""
         return {"cross_entropy": cross_entropy(prediction.logits, labels)}

@@ -18,10 +18,9 @@ from abc import abstractmethod
 
 from torch import Tensor
 
-from seg_models.linear import check_num_classes, pad_to_stride
 from seg_models.losses import cross_entropy
 from seg_models.prediction import Prediction
-from seg_models.segmentation_model import Decision, SegmentationModel
+from seg_models.segmentation_model import Decision, SegmentationModel, pad_to_stride
 from seg_models.segvit_atm import AtmDecoder, Grid, resize
 from seg_models.segvit_loss import class_loss, mask_losses, present_classes
 from seg_models.swin_backbone import SwinBackbone
@@ -62,14 +61,11 @@ class AtmModel(SegmentationModel):
         dice_weight: float = 1.0,
         no_object_weight: float = 0.1,
     ) -> None:
-        super().__init__()
-        check_num_classes(num_classes)
+        super().__init__(num_classes, image_size)
         if loss_form not in LOSS_FORMS:
             raise ValueError(f"loss_form is {loss_form!r}; expected one of {', '.join(LOSS_FORMS)}")
         self.backbone = backbone
         self.normalization = backbone.normalization
-        self.num_classes = num_classes
-        self.image_size = image_size
         self.stride = stride
         self.mask_size = self.padded_size(image_size)
         self.loss_form = loss_form
@@ -108,18 +104,10 @@ class AtmModel(SegmentationModel):
         best = self(image).logits.max(dim=1)
         return Decision(best.indices, best.values.clamp(max=1.0), None)
 
-    def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+    def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Eq. 4 for each supervised output: "class", "focal" and "dice" of the prediction, with "_0", "_1", ... those of
         the outputs before it, in order. Or "cross_entropy" alone, if `loss_form` says so. Labels: int64 (B, H, W).
-
-        Raises:
-            ValueError: labels of another size than the image, or of no class.
         """
-        if labels.shape != (prediction.logits.shape[0], *prediction.logits.shape[2:]):
-            raise ValueError(
-                f"scores of shape {tuple(prediction.logits.shape)} and labels of shape {tuple(labels.shape)}; "
-                "expected (B, K, H, W), (B, H, W)"
-            )
         if self.loss_form == "cross_entropy":
             return {"cross_entropy": cross_entropy(prediction.logits, labels)}
         class_logits, masks = prediction.aux["class_logits"], prediction.aux["masks"]
