@@ -14,7 +14,7 @@ from seg_models.regproxy import RegProxy
 from seg_models.regproxy_pilot import RegProxyPilot
 from seg_models.rsseg import RSSeg
 from seg_models.rsseg_pyramid import RSSegPyramid
-from seg_models.segmentation_model import SegmentationModel
+from seg_models.segmentation_model import SegmentationModel, check_image_size, check_num_classes
 from seg_models.segmenter import Segmenter
 from seg_models.segvit import SegViT, SegViTPyramid
 from seg_models.segvit_shrunk import SegViTShrunk, ShrunkBackbone
@@ -34,6 +34,9 @@ ARCHITECTURES = (
     "segvit_pyramid",
     "segvit_shrunk",
 )
+
+# Options of `superpixel_transformer` that shape the backbone; see `ConvBackbone`.
+CONV_OPTIONS = ("gradient_checkpointing",)
 
 # Options of the models on plain transformers that shape the backbone; see `TokenBackbone`.
 TOKEN_BACKBONE_OPTIONS = (
@@ -85,11 +88,11 @@ def build_model(
         BackboneError: unknown backbone, or one without the needed feature maps or weights.
         ValueError: a value that the architecture refuses.
     """
-    if name == "superpixel_transformer":
-        check_options(SuperpixelTransformer, options)
-        return SuperpixelTransformer(
-            conv_backbone(backbone, (2, 8, 32), pretrained, drop_path_rate), num_classes, image_size, **options
-        )
+    # Here too, not by the model alone: the backbone is built first.
+    check_num_classes(num_classes)
+    check_image_size(image_size)
+    if not 0 <= drop_path_rate < 1:
+        raise ModelError(f"drop_path_rate is {drop_path_rate}; expected a number from 0 up to, but not, 1")
 
     def backbone_arguments(constructor: Callable[..., Any], names: tuple[str, ...]) -> dict[str, Any]:
         """The backbone's options, by `names`, taken out of `options`; what is left must be the constructor's."""
@@ -101,6 +104,9 @@ def build_model(
         """The transformer backbone, with its options taken out of `options`; `defaults` are the architecture's own."""
         return TokenBackbone(backbone, image_size, **defaults | backbone_arguments(constructor, TOKEN_BACKBONE_OPTIONS))
 
+    if name == "superpixel_transformer":
+        conv = conv_backbone(backbone, (2, 8, 32), **backbone_arguments(SuperpixelTransformer, CONV_OPTIONS))
+        return SuperpixelTransformer(conv, num_classes, image_size, **options)
     if name == "linear":
         return LinearBaseline(tokens(LinearBaseline), num_classes, image_size, **options)
     if name == "segmenter":

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from seg_models.backbones import BackboneError, check_backbone_name, normalization_of, shipped_weights
+from seg_models.backbones import (
+    BackboneError,
+    check_backbone_name,
+    create_timm_model,
+    normalization_of,
+    shipped_weights,
+)
 
 LEVELS = 4
 
@@ -65,7 +70,7 @@ class SwinBackbone(nn.Module):
         arguments = {"drop_path_rate": drop_path_rate, "strict_img_size": False} | (timm_options or {})
         # Stages past the deepest one that is asked for would only cost time.
         built_size = tuple(-(-side // 32) * 32 for side in image_size)
-        self.network = timm.create_model(name, features_only=True, out_indices=levels, img_size=built_size, **arguments)
+        self.network = create_timm_model(name, features_only=True, out_indices=levels, img_size=built_size, **arguments)
         self.levels = levels
         self.channels = tuple(self.network.feature_info.channels())
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
-import timm
 import torch
 import torch.nn.functional as F
 from timm.layers import HybridEmbed
@@ -24,7 +23,13 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from seg_models.backbones import BackboneError, check_backbone_name, normalization_of, shipped_weights
+from seg_models.backbones import (
+    BackboneError,
+    check_backbone_name,
+    create_timm_model,
+    normalization_of,
+    shipped_weights,
+)
 
 POSITION_RESIZE = ("bicubic", "bilinear")
 
@@ -127,7 +132,7 @@ class TokenBackbone(nn.Module):
             name
         ):  # its classifier averages the patches and has its norm there; a segmenter's is behind the blocks
             arguments["global_pool"] = ""
-        self.vit = timm.create_model(name, **arguments | (timm_options or {}))
+        self.vit = create_timm_model(name, **arguments | (timm_options or {}))
         _check_supported(name, self.vit)
         self.width: int = self.vit.embed_dim
         self.depth = len(self.vit.blocks)
