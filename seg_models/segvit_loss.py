@@ -44,7 +44,7 @@ def class_loss(class_logits: Tensor, present: Tensor, no_object_weight: float) -
 def mask_losses(
     masks: Tensor, labels: Tensor, present: Tensor, sizes: Sequence[tuple[int, int]]
 ) -> tuple[Tensor, Tensor]:
-    """Focal and dice loss of the masks of the present classes, averaged over them (over the whole batch).
+    """Focal and dice loss of the masks of the present classes, averaged over them (over the batches of all processes).
 
     Args:
         masks: (B, K, h, w), before the sigmoid.
@@ -55,6 +55,7 @@ def mask_losses(
     Returns:
         two scalars, focal and dice; 0 (with a gradient of 0) for a batch without any labelled pixel.
     """
+    count = masks_a_process(present)  # before any return: the processes wait for each other there
     image, query = present.nonzero(as_tuple=True)  # (P,), (P,)
     logits = masks.float()[image, query][:, None]  # (P, 1, h, w)
     if len(image) == 0:
@@ -72,4 +73,23 @@ def mask_losses(
 
     overlap = 2 * (mask * target).sum(1) + 1  # (P,)
     dice = 1 - overlap / (mask.sum(1) + target.sum(1) + 1)  # (P,)
-    return focal.mean(), dice.mean()
+    return focal.mean(1).sum() / count, dice.sum() / count
+
+
+def masks_a_process(present: Tensor) -> Tensor:
+    """How many masks there are, in training on several processes on average; at least 1.
+
+    Gradients are averaged over the processes. With sums divided by this number, as released, they are those of the mean over
+    the masks of all processes, however these are spread. Every process must call this.
+
+    Args:
+        present: bool (B, K) of this process.
+
+    Returns:
+        float32 scalar.
+    """
+    count = present.sum(dtype=torch.float32)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(count)
+        count = count / torch.distributed.get_world_size()
+    return count.clamp(min=1)
