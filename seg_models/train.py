@@ -106,6 +106,17 @@ class SegmentationTask(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
+def augmentation(recipe: Recipe) -> RandomScaleCropFlip:
+    """The recipe's augmentation of the training split. Raises ValueError for a number outside its range."""
+    return RandomScaleCropFlip(
+        (recipe.model.image_size[0], recipe.model.image_size[1]),
+        tuple(recipe.data.scale),
+        resize=tuple(recipe.data.resize) or None,
+        max_class_share=recipe.data.max_class_share,
+        photometric_distortion=recipe.data.photometric_distortion,
+    )
+
+
 def loaders(recipe: Recipe, rank: int = 0, world: int = 1) -> tuple[DataLoader, DataLoader, LabelTable]:
     """Training and validation loaders and the label table.
 
@@ -114,14 +125,7 @@ def loaders(recipe: Recipe, rank: int = 0, world: int = 1) -> tuple[DataLoader, 
         ValueError: the recipe's augmentation is not as it should be.
     """
     data, size = recipe.data, (recipe.model.image_size[0], recipe.model.image_size[1])
-    augment = RandomScaleCropFlip(
-        size,
-        tuple(data.scale),
-        resize=tuple(data.resize) or None,
-        max_class_share=data.max_class_share,
-        photometric_distortion=data.photometric_distortion,
-    )
-    train = FolderDataset(data.roots, data.train_split, augment, recipe.seed)
+    train = FolderDataset(data.roots, data.train_split, augmentation(recipe), recipe.seed)
     val = FolderDataset(data.roots, data.val_split, Resize(size))
     if len(train) < data.batch_size * world:
         raise RecipeError(
