@@ -3,18 +3,20 @@
     report = load_released(model, "seg_large_mask/checkpoint.pth")
 
 Known files: Segmenter (rstrudel/segmenter), RegProxy (YiF-Zhang/RegionProxy, mmsegmentation keys), SegViT and its Shrunk
-form (zbwxp/SegVit, mmsegmentation keys), and timm's vision and Swin transformers, which fill a model's backbone alone. A
-file is converted to the model's own key names, compared with the model key by key and shape by shape, and loaded only if
-everything fits. Files are untrusted: tensors are read, code is never run.
+form (zbwxp/SegVit, mmsegmentation keys). Of a backbone alone, which leaves the rest of the model as it is: timm's vision
+and Swin transformers, BEiT (timm, microsoft/unilm) and CSWin Transformers (microsoft/CSWin-Transformer). A file is
+converted to the model's own key names, compared with the model key by key and shape by shape, and loaded only if everything
+fits. Files are untrusted: tensors are read, code is never run.
 """
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from seg_models.checkpoints_backbones import backbone_kind, backbone_size, convert_backbone, resize_bias_table
 from seg_models.checkpoints_segvit import convert_segvit, is_segvit, is_shrunk, resize_queries
+from seg_models.cswin import CSWinBackbone
 from seg_models.regproxy import RegProxy
+from seg_models.rsseg import RSSeg
 from seg_models.segmentation_model import SegmentationModel
 from seg_models.segmenter import Segmenter
 from seg_models.segvit import SegViT
@@ -47,21 +52,23 @@ class LoadReport:
     Attributes:
         loaded: number of tensors that went into the model.
         unused: keys of the file that have no place in the model by design, such as the ImageNet classifier.
-        resized: keys of the model whose position embeddings were resized from the file's grid.
+        resized: keys of the model whose position embeddings or biases were resized from the file's grid.
         untouched: keys of the model that such a file never holds (the decoder, for a file of a backbone).
+        derived: keys of the model that were made from loaded tensors (RSSeg's overlapped patch embedding).
     """
 
     loaded: int
     unused: tuple[str, ...] = ()
     resized: tuple[str, ...] = ()
     untouched: tuple[str, ...] = ()
+    derived: tuple[str, ...] = ()
 
 
 def load_released(model: SegmentationModel, checkpoint: str | Path | Mapping[str, Any]) -> LoadReport:
     """Load a released file into a model, whole or not at all.
 
     Args:
-        model: one of `build_model`. A file of the whole model and a timm file of its backbone are both taken.
+        model: one of `build_model`. A file of the whole model and one of its backbone alone are both taken.
         checkpoint: a .pth, .pt or .safetensors file, or its content.
 
     Raises:
@@ -70,25 +77,34 @@ def load_released(model: SegmentationModel, checkpoint: str | Path | Mapping[str
     """
     state = read_checkpoint(checkpoint) if isinstance(checkpoint, str | Path) else unwrap(checkpoint, "the checkpoint")
     found = architecture_of(state)
-    backbone = model.backbone
-    if found == "timm vision transformer" and isinstance(backbone, TokenBackbone):
-        converted, unused = convert_timm(state, has_norm=not isinstance(backbone.vit.norm, nn.Identity))
-        return strict_load(model, converted, unused, untouched=lambda key: not key.startswith("backbone."))
     if found == "Segmenter" and isinstance(model, Segmenter):
-        converted, unused = convert_segmenter(state)
-        return strict_load(model, converted, unused)
+        return strict_load(model, *convert_segmenter(state))
     if found == "RegProxy" and isinstance(model, RegProxy):
         return strict_load(model, convert_regproxy(state))
     if (found, type(model)) in (("SegViT", SegViT), ("Shrunk SegViT", SegViTShrunk)):
-        converted, unused = convert_segvit(state, MMSEG_VIT)
-        return strict_load(model, converted, unused)
-    if found == "timm Swin Transformer" and isinstance(backbone, SwinBackbone):
-        converted, unused = convert_timm_swin(state)
-        return strict_load(model, converted, unused, untouched=lambda key: not key.startswith("backbone."))
-    raise CheckpointError(
-        f"the checkpoint holds {describe(state)}; expected weights of {type(model).__name__}"
-        + (f" or of its backbone {backbone.name}" if isinstance(backbone, TokenBackbone | SwinBackbone) else "")
+        return strict_load(model, *convert_segvit(state, MMSEG_VIT))
+    backbone = model.backbone
+    converted = convert_backbone(state, backbone)
+    if converted is None:
+        takes_backbones = isinstance(backbone, TokenBackbone | SwinBackbone | CSWinBackbone)
+        raise CheckpointError(
+            f"the checkpoint holds {describe(state)}; expected weights of {type(model).__name__}"
+            + (f" or of its backbone {backbone.name}" if takes_backbones else "")
+        )
+    size, own_size = backbone_size(converted.tensors), backbone_size(model.state_dict())
+    if size and size != own_size:
+        raise CheckpointError(f"the checkpoint holds a {found} of {size}; expected {own_size} ({backbone.name})")
+    report = strict_load(
+        model,
+        converted.tensors,
+        converted.unused,
+        untouched=lambda key: not key.startswith("backbone.") or key in converted.absent,
     )
+    if not isinstance(model, RSSeg):
+        return report
+    model.copy_patch_embedding()
+    derived = tuple(key for key in report.untouched if key.startswith("overlapped_embedding."))
+    return replace(report, untouched=tuple(key for key in report.untouched if key not in derived), derived=derived)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
@@ -103,7 +119,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # training options, which many files hold
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = re.search(r"Unsupported global: GLOBAL ([\w.]+)", str(error))
         detail = f"it asks for {reason[1]}" if reason else "it is damaged or no PyTorch file"
@@ -114,16 +131,21 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     return unwrap(content, str(path))
 
 
+# Where training frameworks keep a state dict. Averaged weights come first: they are the ones that authors evaluate.
+_WRAPPERS = ("state_dict_ema", "state_dict", "model_ema", "model", "module")
+
+
 def unwrap(content: Any, where: str) -> dict[str, Tensor]:
-    """The state dict inside a training framework's file: under "state_dict", "model", "model_ema" or at the top.
+    """The state dict inside a training framework's file, under one of _WRAPPERS, of which two may be nested, or at the top.
 
     Raises:
         CheckpointError: there is none.
     """
-    for name in ("state_dict", "model_ema", "model", "module"):
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            content = content[name]
+    while isinstance(content, Mapping):
+        inner = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None)
+        if inner is None:
             break
+        content = inner
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(f"{where} holds {type(content).__name__}; expected a dictionary of tensors")
     strange = [key for key, value in content.items() if not isinstance(value, Tensor)]
@@ -161,30 +183,44 @@ def strict_load(
         )
     tensors, resized, wrong = {}, [], []
     for key, value in converted.items():
-        if value.shape != expected[key].shape and key == "backbone.vit.pos_embed":
-            value = resize_positions(value, model.backbone)  # type: ignore[arg-type]
+        fitted = fit_grid(model, key, value, expected[key].shape)
+        if fitted is not value:
             resized.append(key)
-        if value.shape != expected[key].shape and key == "upsampling.queries":
-            value = resize_queries(value, model.upsampling.grid)  # type: ignore[arg-type, union-attr]
-            resized.append(key)
-        if value.shape != expected[key].shape:
+        if fitted.shape != expected[key].shape:
             wrong.append(f"{key} is {tuple(value.shape)}, expected {tuple(expected[key].shape)}")
-        tensors[key] = value
+        tensors[key] = fitted
     if wrong:
         raise CheckpointError(f"the checkpoint does not fit {type(model).__name__}: {_some(wrong)}")
     model.load_state_dict({**own, **tensors})
     return LoadReport(len(tensors), tuple(unused), tuple(resized), tuple(key for key in own if key not in expected))
 
 
+def fit_grid(model: nn.Module, key: str, value: Tensor, shape: torch.Size) -> Tensor:
+    """A file's tensor, resized if it belongs to the tokens of another grid than the model's; else the tensor itself."""
+    if key == "backbone.vit.pos_embed":
+        return resize_positions(value, model.backbone)  # type: ignore[arg-type]
+    if key == "upsampling.queries" and value.shape != shape:
+        return resize_queries(value, model.upsampling.grid)  # type: ignore[arg-type, union-attr]
+    if key.startswith("backbone.vit.") and key.endswith(".relative_position_bias_table"):
+        return resize_bias_table(value, model.backbone.grid)  # type: ignore[arg-type, union-attr]
+    return value
+
+
 def resize_positions(embedding: Tensor, backbone: TokenBackbone) -> Tensor:
     """Position embeddings (1, P + n^2, D) of a file, resized to the backbone's grid in the backbone's own way.
 
+    Released files are of square grids. So a count that is a square means one, although the model's grid may have as
+    many patches in another shape.
+
     Raises:
-        CheckpointError: the file's grid is not square, so that its sides are unknown.
+        CheckpointError: the file's grid is neither square nor, by its count, the model's, so that its sides are unknown.
     """
-    prefix = backbone.prefix_tokens
+    patches = backbone.grid[0] * backbone.grid[1]
+    prefix = backbone.vit.pos_embed.shape[1] - patches
     count = embedding.shape[1] - prefix
-    side = round(count**0.5)
+    side = round(max(count, 0) ** 0.5)
+    if backbone.grid == (side, side) or (count == patches and side * side != count):
+        return embedding
     if side * side != count:
         raise CheckpointError(
             f"the checkpoint has position embeddings of {count} patches, which is no square grid; "
@@ -203,21 +239,6 @@ def convert_segmenter(state: State) -> tuple[dict[str, Tensor], tuple[str, ...]]
         if key not in unused:
             converted[re.sub(r"^encoder\.", "backbone.vit.", key)] = value
     return converted, unused
-
-
-def convert_timm(state: State, has_norm: bool = True) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """timm's (and DeiT's and AugReg's in timm's form) keys -> own keys, and the parts of the ImageNet classifier, among
-    them the norm behind the last block if the model has none (`has_norm`)."""
-    parts = ("head.", "head_dist.", "pre_logits.", "fc_norm.") + (() if has_norm else ("norm.",))
-    unused = tuple(key for key in state if key.startswith(parts))
-    return {f"backbone.vit.{key}": value for key, value in state.items() if key not in unused}, unused
-
-
-def convert_timm_swin(state: State) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """timm's Swin keys -> own keys, and the parts of the ImageNet classifier."""
-    unused = tuple(key for key in state if key.startswith(("head.", "norm.")))
-    names = {key: re.sub(r"^layers\.(\d)\.", r"layers_\1.", key) for key in state if key not in unused}
-    return {f"backbone.network.{name}": state[key] for key, name in names.items()}, unused
 
 
 def convert_regproxy(state: State) -> dict[str, Tensor]:
@@ -254,13 +275,10 @@ def architecture_of(state: State) -> str:
         return "Segmenter"
     if is_segvit(state):
         return "Shrunk SegViT" if is_shrunk(state) else "SegViT"
-    if any(key.startswith("decode_head.") for key in state):
+    kind = backbone_kind(state)
+    if not kind and any(key.startswith("decode_head.") for key in state):
         return "mmsegmentation model"
-    if "cls_token" in state and any(key.startswith("blocks.0.") for key in state):
-        return "timm vision transformer"
-    if "patch_embed.proj.weight" in state and "layers.0.blocks.0.attn.relative_position_bias_table" in state:
-        return "timm Swin Transformer"
-    return ""
+    return kind
 
 
 def describe(state: State) -> str:
