@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cv2
 import lightning
 import torch
 import yaml
@@ -21,17 +20,16 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQ
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
-from torch.utils.data import DataLoader
 
+from seg_models.backbones import ConvBackbone
 from seg_models.build import build_model
 from seg_models.checkpoints import load_released
-from seg_models.data.folder import EpochShuffle, FolderDataset, ResumableLoader
+from seg_models.checkpoints_convolutional import load_convolutional_backbone
 from seg_models.data.labels import LabelTable
-from seg_models.data.transforms import RandomScaleCropFlip, Resize
+from seg_models.data.loaders import RecipeData, loaders
 from seg_models.metrics import ConfusionMatrix
 from seg_models.optimization import check_optimization, make_optimizer, make_scheduler
 from seg_models.recipe import Recipe, RecipeError, read_recipe, recipe_from_dict
-from seg_models.rsseg import RSSeg
 from seg_models.segmentation_model import SegmentationModel
 
 
@@ -106,73 +104,16 @@ class SegmentationTask(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def augmentation(recipe: Recipe) -> RandomScaleCropFlip:
-    """The recipe's augmentation of the training split. Raises ValueError for a number outside its range."""
-    return RandomScaleCropFlip(
-        (recipe.model.image_size[0], recipe.model.image_size[1]),
-        tuple(recipe.data.scale),
-        resize=tuple(recipe.data.resize) or None,
-        max_class_share=recipe.data.max_class_share,
-        photometric_distortion=recipe.data.photometric_distortion,
-    )
-
-
-def loaders(recipe: Recipe, rank: int = 0, world: int = 1) -> tuple[DataLoader, DataLoader, LabelTable]:
-    """Training and validation loaders and the label table.
-
-    Raises:
-        FolderDataError, LabelTableError: the recipe's data is not there or not as it should be.
-        ValueError: the recipe's augmentation is not as it should be.
-    """
-    data, size = recipe.data, (recipe.model.image_size[0], recipe.model.image_size[1])
-    train = FolderDataset(data.roots, data.train_split, augmentation(recipe), recipe.seed)
-    val = FolderDataset(data.roots, data.val_split, Resize(size))
-    if len(train) < data.batch_size * world:
-        raise RecipeError(
-            f"{len(train)} training images do not fill a batch of {data.batch_size} on {world} process(es)"
-        )
-    sampler = EpochShuffle(len(train), recipe.seed, rank, world)
-    common: dict[str, Any] = {"num_workers": data.workers, "worker_init_fn": one_thread_a_worker}
-    return (
-        ResumableLoader(train, sampler, data.batch_size, drop_last=True, **common),
-        DataLoader(val, data.batch_size, **common),
-        train.table,
-    )
-
-
-def one_thread_a_worker(worker: int) -> None:
-    """Loader workers are processes already; OpenCV's own threads in each would fight the model for the cores."""
-    cv2.setNumThreads(0)
-
-
-class RecipeData(lightning.LightningDataModule):
-    """Makes the loaders once Lightning knows how many processes there are."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__()
-        self.recipe = recipe
-
-    def train_dataloader(self) -> DataLoader:
-        """Augmented training split, this process's share."""
-        assert self.trainer is not None
-        return loaders(self.recipe, self.trainer.global_rank, self.trainer.world_size)[0]
-
-    def val_dataloader(self) -> DataLoader:
-        """Validation split at the network's size."""
-        return loaders(self.recipe)[1]
-
-
 def init_backbone_from(model: SegmentationModel, path: Path) -> None:
     """Start from a released file: of the backbone, such as timm's, or of the whole model. Prints what was loaded.
 
     Raises:
         CheckpointError: unreadable, or not of this model or its backbone.
     """
-    report = load_released(model, path)
-    if isinstance(model, RSSeg) and report.untouched:
-        model.copy_patch_embedding()
+    is_convolutional = isinstance(model.backbone, ConvBackbone)
+    report = load_convolutional_backbone(model, path) if is_convolutional else load_released(model, path)
     rank_zero_only(print)(
-        f"{path}: {report.loaded} tensors loaded, {len(report.resized)} of them resized; "
+        f"{path}: {report.loaded} tensors loaded, {len(report.resized)} of them resized, {len(report.derived)} made of them; "
         f"{len(report.unused)} of the file not used, {len(report.untouched)} of the model not in it"
     )
 
@@ -299,7 +240,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"done: {last}; next: python -m seg_models.evaluate --checkpoint {last}")
+    rank_zero_only(print)(f"done: {last}; next: python -m seg_models.evaluate --checkpoint {last}")
     return 0
 
 

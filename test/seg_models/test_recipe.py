@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from seg_models.data.loaders import augmentation
 from seg_models.data.transforms import RandomScaleCropFlip
-from seg_models.optimization import check_optimization, make_optimizer, make_scheduler
+from seg_models.optimization import NO_DECAY, check_optimization, make_optimizer, make_scheduler
 from seg_models.recipe import RecipeError, read_recipe, recipe_from_dict
-from seg_models.train import augmentation, model_from_recipe
+from seg_models.train import model_from_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "config/recipes").glob("*.yaml"))
 CLASSES = {"ade20k": 150, "cityscapes": 19, "rooms": 16}
@@ -71,6 +72,12 @@ def test_rsseg_on_a_plain_transformer_has_beits_rates_from_block_to_block():
     assert rates[id(model.backbone.vit.blocks[11].mlp.fc1.weight)] == pytest.approx(2e-5 * 0.9)
     assert rates[id(model.decoder.queries)] == rates[id(model.overlapped_embedding.weight)] == 2e-5
     assert rates[id(model.path.blocks[0].high_pass.weight)] == rates[id(model.mask_norm.weight)] == pytest.approx(2e-4)
+
+
+def test_the_documentation_names_every_recipe_and_every_rule_for_weight_decay():
+    text = (RECIPES[0].parents[2] / "docs/training.md").read_text(encoding="utf-8")
+    assert [path.stem for path in RECIPES if f"`{path.stem}`" not in text] == []
+    assert [rule for rule in NO_DECAY if f"`{rule}`" not in text] == []
 
 
 def test_overrides_replace_nested_values(tmp_path):

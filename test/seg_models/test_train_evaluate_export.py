@@ -120,25 +120,26 @@ def test_training_starts_from_a_released_backbone_and_says_what_it_took(run, rel
     released = torch.load(released_vit, weights_only=True)
     decoder = [key for key in trained if key.startswith("model.decoder.")]
     assert (
-        f"{len(released) - 2} tensors loaded, 1 of them resized; "  # the position embeddings
+        f"{len(released) - 2} tensors loaded, 1 of them resized, 0 made of them; "  # the position embeddings
         f"2 of the file not used, {len(decoder)} of the model not in it"  # weight and bias of the classifier
     ) in capsys.readouterr().out
     for key in ("patch_embed.proj.weight", "blocks.5.mlp.fc2.weight"):
         torch.testing.assert_close(trained[f"model.backbone.vit.{key}"], released[key], atol=1e-8, rtol=0)
 
 
-def test_rsseg_copies_the_patch_embedding_of_the_released_backbone(released_vit):
+def test_rsseg_starts_with_the_patch_embedding_of_the_released_backbone(released_vit, capsys):
     model = build_model("rsseg", "vit_tiny_patch16_224", 2, (64, 64), timm_options=TINY_VIT, local_width=8)
     train.init_backbone_from(model, released_vit)
     released = torch.load(released_vit, weights_only=True)
     torch.testing.assert_close(model.overlapped_embedding.weight, released["patch_embed.proj.weight"])
+    assert "2 made of them" in capsys.readouterr().out
 
 
 def test_a_backbone_that_does_not_fit_and_two_ways_to_start_are_refused(run, released_vit, tmp_path, capsys):
     arguments = ["--config", str(run["recipe"]), "--out", str(tmp_path / "out"), "--init-backbone", str(released_vit)]
     assert train.main(arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: the checkpoint holds a timm vision transformer")
+    assert error.startswith("error: the checkpoint does not fit SuperpixelTransformer: missing backbone.network.")
     assert error.count("\n") == 1
     with pytest.raises(SystemExit):
         train.main([*arguments, "--resume"])

@@ -1,0 +1,70 @@
+"""From a recipe to the loaders of its training and validation split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import lightning
+from torch.utils.data import DataLoader
+
+from seg_models.data.folder import EpochShuffle, FolderDataset, ResumableLoader
+from seg_models.data.labels import LabelTable
+from seg_models.data.transforms import RandomScaleCropFlip, Resize
+from seg_models.recipe import Recipe, RecipeError
+
+
+def augmentation(recipe: Recipe) -> RandomScaleCropFlip:
+    """The recipe's augmentation of the training split. Raises ValueError for a number outside its range."""
+    return RandomScaleCropFlip(
+        (recipe.model.image_size[0], recipe.model.image_size[1]),
+        tuple(recipe.data.scale),
+        resize=tuple(recipe.data.resize) or None,
+        max_class_share=recipe.data.max_class_share,
+        photometric_distortion=recipe.data.photometric_distortion,
+    )
+
+
+def loaders(recipe: Recipe, rank: int = 0, world: int = 1) -> tuple[DataLoader, DataLoader, LabelTable]:
+    """Training and validation loaders and the label table.
+
+    Raises:
+        FolderDataError, LabelTableError: the recipe's data is not there or not as it should be.
+        ValueError: the recipe's augmentation is not as it should be.
+    """
+    data, size = recipe.data, (recipe.model.image_size[0], recipe.model.image_size[1])
+    train = FolderDataset(data.roots, data.train_split, augmentation(recipe), recipe.seed)
+    val = FolderDataset(data.roots, data.val_split, Resize(size))
+    if len(train) < data.batch_size * world:
+        raise RecipeError(
+            f"{len(train)} training images do not fill a batch of {data.batch_size} on {world} process(es)"
+        )
+    sampler = EpochShuffle(len(train), recipe.seed, rank, world)
+    common: dict[str, Any] = {"num_workers": data.workers, "worker_init_fn": one_thread_a_worker}
+    return (
+        ResumableLoader(train, sampler, data.batch_size, drop_last=True, **common),
+        DataLoader(val, data.batch_size, **common),
+        train.table,
+    )
+
+
+def one_thread_a_worker(worker: int) -> None:
+    """Loader workers are processes already; OpenCV's own threads in each would fight the model for the cores."""
+    cv2.setNumThreads(0)
+
+
+class RecipeData(lightning.LightningDataModule):
+    """Makes the loaders once Lightning knows how many processes there are."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+
+    def train_dataloader(self) -> DataLoader:
+        """Augmented training split, this process's share."""
+        assert self.trainer is not None
+        return loaders(self.recipe, self.trainer.global_rank, self.trainer.world_size)[0]
+
+    def val_dataloader(self) -> DataLoader:
+        """Validation split at the network's size."""
+        return loaders(self.recipe)[1]
