@@ -19,6 +19,7 @@ import yaml
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from seg_models.backbones import ConvBackbone
@@ -134,8 +135,8 @@ def train(
         path of the last checkpoint.
 
     Raises:
-        RecipeError: nothing to resume from, `out` already holds a run and `resume` is False, or an optimiser or schedule
-            that cannot be run.
+        RecipeError: nothing to resume from, `out` already holds a run and `resume` is False, an optimiser or schedule that
+            cannot be run, or a machine without what `trainer` asks for.
         FolderDataError, ModelError, BackboneError, CheckpointError: data, model or weights cannot be had.
     """
     check_optimization(recipe.optimizer, recipe.schedule)
@@ -147,7 +148,8 @@ def train(
     lightning.seed_everything(recipe.seed, workers=True)
     if recipe.trainer.threads:
         torch.set_num_threads(recipe.trainer.threads)
-    table = loaders(recipe)[2]  # data errors come before anything is built
+    table = loaders(recipe)[2]  # errors of the data come before anything is built
+    trainer = make_trainer(recipe, out)
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.yaml").write_text(yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False), encoding="utf-8")
     task = SegmentationTask(
@@ -158,40 +160,51 @@ def train(
         task.load_state_dict(read_checkpoint(init_from)["state_dict"])
     if init_backbone is not None:
         init_backbone_from(task.model, init_backbone)
-    settings = recipe.trainer
-    trainer = lightning.Trainer(
-        max_steps=recipe.schedule.steps,
-        precision=settings.precision,  # type: ignore[arg-type]
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        num_nodes=settings.num_nodes,
-        sync_batchnorm=settings.sync_batchnorm,
-        gradient_clip_val=recipe.optimizer.clip_grad_norm or None,
-        val_check_interval=min(settings.validate_every_steps, recipe.schedule.steps),
-        check_val_every_n_epoch=None,
-        use_distributed_sampler=False,  # EpochShuffle already splits each epoch
-        # Bilinear resizing has no deterministic backward pass on CUDA, so a warning is the most that can be asked.
-        deterministic="warn",
-        logger=TensorBoardLogger(out, name="", version="tensorboard"),
-        log_every_n_steps=10,
-        callbacks=[
-            # The last weights are the result. None is picked by its score: the validation rooms stay unseen.
-            ModelCheckpoint(
-                out,
-                filename="step{step}",
-                auto_insert_metric_name=False,
-                save_last=True,
-                monitor="step",
-                mode="max",
-                save_top_k=settings.keep_checkpoints,
-            ),
-            LearningRateMonitor("step"),
-            TQDMProgressBar(refresh_rate=10),
-        ],
-    )
     trainer.fit(task, datamodule=RecipeData(recipe), ckpt_path=str(last) if resume else None)
     trainer.save_checkpoint(last)  # the callback saves at validations, which need not fall on the last step
     return last
+
+
+def make_trainer(recipe: Recipe, out: Path) -> lightning.Trainer:
+    """Lightning's trainer for a run in the folder `out`.
+
+    Raises:
+        RecipeError: the machine has not what `trainer` asks for.
+    """
+    settings = recipe.trainer
+    try:
+        return lightning.Trainer(
+            max_steps=recipe.schedule.steps,
+            precision=settings.precision,  # type: ignore[arg-type]
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.num_nodes,
+            sync_batchnorm=settings.sync_batchnorm,
+            gradient_clip_val=recipe.optimizer.clip_grad_norm or None,
+            val_check_interval=min(settings.validate_every_steps, recipe.schedule.steps),
+            check_val_every_n_epoch=None,
+            use_distributed_sampler=False,  # EpochShuffle already splits each epoch
+            # Bilinear resizing has no deterministic backward pass on CUDA, so a warning is the most that can be asked.
+            deterministic="warn",
+            logger=TensorBoardLogger(out, name="", version="tensorboard"),
+            log_every_n_steps=10,
+            callbacks=[
+                # The last weights are the result. None is picked by its score: the validation rooms stay unseen.
+                ModelCheckpoint(
+                    out,
+                    filename="step{step}",
+                    auto_insert_metric_name=False,
+                    save_last=True,
+                    monitor="step",
+                    mode="max",
+                    save_top_k=settings.keep_checkpoints,
+                ),
+                LearningRateMonitor("step"),
+                TQDMProgressBar(refresh_rate=10),
+            ],
+        )
+    except MisconfigurationException as error:
+        raise RecipeError(f"trainer: {' '.join(str(error).split())}") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -6,11 +6,14 @@ from typing import Any
 
 import cv2
 import lightning
-from torch.utils.data import DataLoader
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from seg_models.data.folder import EpochShuffle, FolderDataset, ResumableLoader
 from seg_models.data.labels import LabelTable
 from seg_models.data.transforms import RandomScaleCropFlip, Resize
+from seg_models.losses import IGNORE
 from seg_models.recipe import Recipe, RecipeError
 
 
@@ -26,7 +29,11 @@ def augmentation(recipe: Recipe) -> RandomScaleCropFlip:
 
 
 def loaders(recipe: Recipe, rank: int = 0, world: int = 1) -> tuple[DataLoader, DataLoader, LabelTable]:
-    """Training and validation loaders and the label table.
+    """Training and validation loaders of a process, and the label table.
+
+    Args:
+        recipe: whose data are loaded.
+        rank, world: this process and the number of processes; each has its share of both splits.
 
     Raises:
         FolderDataError, LabelTableError: the recipe's data is not there or not as it should be.
@@ -43,9 +50,31 @@ def loaders(recipe: Recipe, rank: int = 0, world: int = 1) -> tuple[DataLoader, 
     common: dict[str, Any] = {"num_workers": data.workers, "worker_init_fn": one_thread_a_worker}
     return (
         ResumableLoader(train, sampler, data.batch_size, drop_last=True, **common),
-        DataLoader(val, data.batch_size, **common),
+        DataLoader(ProcessShare(val, rank, world), data.batch_size, **common),
         train.table,
     )
+
+
+class ProcessShare(Dataset[tuple[Tensor, Tensor]]):
+    """A process's share of a validation split: every `world`-th image from `rank` on.
+
+    Shares are of one size, since processes that make different numbers of steps would wait for each other. Where images do
+    not suffice, the last one stands in without labels, which counts nothing.
+    """
+
+    def __init__(self, data: FolderDataset, rank: int, world: int) -> None:
+        self.data, self.rank, self.world = data, rank, world
+
+    def __len__(self) -> int:
+        return -(-len(self.data) // self.world)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """uint8 image (3, H, W) and int64 labels (H, W)."""
+        place = index * self.world + self.rank
+        if place < len(self.data):
+            return self.data[place]
+        image, labels = self.data[len(self.data) - 1]
+        return image, torch.full_like(labels, IGNORE)
 
 
 def one_thread_a_worker(worker: int) -> None:
@@ -66,5 +95,6 @@ class RecipeData(lightning.LightningDataModule):
         return loaders(self.recipe, self.trainer.global_rank, self.trainer.world_size)[0]
 
     def val_dataloader(self) -> DataLoader:
-        """Validation split at the network's size."""
-        return loaders(self.recipe)[1]
+        """Validation split at the network's size, this process's share."""
+        assert self.trainer is not None
+        return loaders(self.recipe, self.trainer.global_rank, self.trainer.world_size)[1]

@@ -1,0 +1,58 @@
+"""Loaders of several processes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from seg_models.data.folder import FolderDataset
+from seg_models.data.loaders import ProcessShare, loaders
+from seg_models.losses import IGNORE
+from seg_models.recipe import DataRecipe, ModelRecipe, Recipe, RecipeError
+from test.seg_models.data.test_folder import write_folder
+
+
+def recipe(folder: Path, batch_size: int = 2) -> Recipe:
+    """Six images to train on and five to validate on, 24 x 32 pixels."""
+    write_folder(folder, 6)
+    write_folder(folder, 5, "val")
+    data = DataRecipe([str(folder)], batch_size=batch_size, workers=0)
+    return Recipe(model=ModelRecipe(image_size=[24, 32]), data=data)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_the_processes_together_validate_every_image_once_in_equally_many_steps(tmp_path, world):
+    made = recipe(tmp_path)
+    whole = FolderDataset([tmp_path], "val")
+    steps, seen, labelled = set(), [], 0
+    for rank in range(world):
+        batches = list(loaders(made, rank, world)[1])
+        steps.add(len(batches))
+        for images, labels in batches:
+            known = (labels != IGNORE).flatten(1).any(1)
+            seen += [image for image, is_known in zip(images, known, strict=True) if is_known]
+            labelled += int((labels != IGNORE).sum())
+    assert len(steps) == 1
+    assert len(seen) == len(whole)
+    assert all(any(torch.equal(image, other) for other in seen) for image, _ in (whole[i] for i in range(len(whole))))
+    assert labelled == sum(int((whole[i][1] != IGNORE).sum()) for i in range(len(whole)))
+
+
+def test_what_fills_up_a_share_has_no_labels(tmp_path):
+    recipe(tmp_path)
+    share = ProcessShare(FolderDataset([tmp_path], "val"), rank=2, world=3)
+    assert len(share) == 2
+    assert (share[0][1] != IGNORE).any()
+    assert (share[1][1] == IGNORE).all()
+
+
+def test_more_processes_than_the_training_images_fill_are_refused(tmp_path):
+    made = recipe(tmp_path, batch_size=4)
+    loaders(made)
+    with pytest.raises(RecipeError, match=r"6 training images do not fill a batch of 4 on 2 process\(es\)"):
+        loaders(made, 0, 2)
+    smaller = dataclasses.replace(made, data=dataclasses.replace(made.data, batch_size=3))
+    assert len(loaders(smaller, 1, 2)[0]) == 1
