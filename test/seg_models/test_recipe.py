@@ -9,7 +9,13 @@ import torch
 
 from seg_models.data.loaders import augmentation
 from seg_models.data.transforms import RandomScaleCropFlip
-from seg_models.optimization import NO_DECAY, check_optimization, make_optimizer, make_scheduler
+from seg_models.optimization import (
+    NO_DECAY,
+    check_optimization,
+    learning_rate_factor,
+    make_optimizer,
+    make_scheduler,
+)
 from seg_models.recipe import RecipeError, read_recipe, recipe_from_dict
 from seg_models.train import model_from_recipe
 
@@ -57,6 +63,45 @@ def test_the_papers_recipes_have_the_published_numbers(name):
     optimizer = make_optimizer(model, recipe.optimizer)
     assert type(optimizer) is kind
     assert {(round(group["lr"], 12), group["weight_decay"]) for group in optimizer.param_groups} == groups
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # share of the full rate at some steps, by the formulas in the papers' texts and configurations
+        ("segmenter_ade20k_vit_l16", {0: 1.0, 80_000: 0.99 * 0.5**0.9 + 0.01, 160_000: 0.01}),
+        ("regproxy_ade20k_vit_s16", {0: 1e-6, 750: 0.5 * (1 - 750 / 160_000), 80_000: 0.5, 160_000: 0.0}),
+        ("regproxy_cityscapes_vit_b16", {0: 1e-6, 5_000: 0.5, 10_000: 0.5, 20_000: 0.25, 30_000: 0.25, 55_000: 0.125}),
+        ("segvit_ade20k_vit_l16", {0: 1e-6, 1_500: 1 - 1_500 / 160_000, 120_000: 0.25}),
+        ("rsseg_ade20k_vit_b16", {0: 1e-6, 40_000: 0.5, 80_000: 0.0}),
+        ("rsseg_cityscapes_cswin_s", {0: 1e-6, 40_000: 0.75}),
+        ("spt_cityscapes_resnet50", {0: 1 / 5_001, 4_999: 5_000 / 5_001, 5_000: 1.0, 32_500: 0.5**0.9, 60_000: 0.0}),
+    ],
+)
+def test_the_papers_recipes_have_the_published_learning_rate(name, expected):
+    recipe = read_recipe(next(path for path in RECIPES if path.stem == name))
+    factor = learning_rate_factor(recipe.schedule, recipe.optimizer.lr)
+    # the warm-up's start ratio of 1e-6 is left out of the formula at step 750
+    assert {step: factor(step) for step in expected} == pytest.approx(expected, rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "crop", "resize"),
+    [
+        ("segmenter_ade20k_vit_l16", (640, 640), (2560, 640)),
+        ("regproxy_ade20k_vit_s16", (512, 512), (2048, 512)),
+        ("regproxy_cityscapes_vit_b16", (768, 768), (2048, 1024)),
+        ("segvit_ade20k_vit_l16", (640, 640), (2048, 640)),
+        ("segvit_shrunk_ade20k_vit_l16", (640, 640), (2048, 640)),
+        ("rsseg_ade20k_vit_b16", (512, 512), (2048, 512)),
+        ("rsseg_cityscapes_cswin_s", (1024, 1024), (2048, 1024)),
+    ],
+)
+def test_the_papers_on_mmsegmentation_have_its_augmentation(name, crop, resize):
+    made = augmentation(read_recipe(next(path for path in RECIPES if path.stem == name)))
+    assert made == RandomScaleCropFlip(
+        crop, (0.5, 2.0), resize=resize, max_class_share=0.75, photometric_distortion=True
+    )
 
 
 def test_rsseg_on_a_plain_transformer_has_beits_rates_from_block_to_block():
