@@ -10,7 +10,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import roi_align
 
 from seg_models.backbones import Normalization
 from seg_models.linear import LinearDecoder
@@ -74,9 +73,7 @@ class RegProxyPilot(SegmentationModel):
             boxes = bounding_boxes(choice, cell)  # (B, R, C, 4)
             owner = owners(choice, cell)  # (B, H', W')
         batch, rows, cols, _ = boxes.shape
-        number = torch.arange(batch, device=boxes.device, dtype=boxes.dtype)[:, None].expand(batch, rows * cols)
-        rois = torch.cat([number.reshape(-1, 1), boxes.reshape(-1, 4)], dim=1)  # (B N, 5): image, then the box
-        patches = roi_align(padded, rois.to(padded.dtype), cell, aligned=True)  # (B N, 3, P, P)
+        patches = align_boxes(padded, boxes.flatten(1, 2), self.stride).flatten(0, 1)  # (B N, 3, P, P)
         tokens = self.backbone.vit.patch_embed.proj(patches).flatten(1).unflatten(0, (batch, rows * cols))  # (B, N, D)
         (encoded,) = self.backbone.encode(tokens, (rows, cols))
         region_logits = self.decoder(encoded, (rows, cols)).flatten(2)  # (B, K, N)
@@ -91,6 +88,46 @@ class RegProxyPilot(SegmentationModel):
         target, labelled = soft_labels(prediction.superpixels, labels, logits.shape[2], self.num_classes)
         losses = F.cross_entropy(logits, target.transpose(1, 2), reduction="none")  # (B, N)
         return {"cross_entropy": (losses * labelled).sum() / labelled.sum().clamp(min=1)}
+
+
+def align_boxes(image: Tensor, boxes: Tensor, side: int) -> Tensor:
+    """RoIAlign of boxes of at most 3 x 3 cells, to patches of the cell's size.
+
+    The same numbers as torchvision's `roi_align` with aligned=True and its adaptive sampling, in operators that every
+    engine has: TensorRT's RoiAlign needs a GPU for the file to be parsed at all.
+
+    Args:
+        image: float (B, C, H, W).
+        boxes: float (B, N, 4), x0, y0, x1, y1 in pixels, at most 3 * `side` long.
+        side: P, pixels along a cell and along a patch.
+
+    Returns:
+        (B, N, C, P, P).
+    """
+    batch, count, _ = boxes.shape
+    height, width = image.shape[-2:]
+    bins = torch.arange(side, device=boxes.device, dtype=boxes.dtype)[:, None]  # (P, 1)
+    sample = torch.arange(3, device=boxes.device, dtype=boxes.dtype)  # (3,)
+
+    def axis(low: Tensor, high: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+        """Sampled positions of a box along one axis, -1 at one border of the image and 1 at the other, and weights."""
+        length = high - low  # (B, N)
+        samples = (length / side).ceil().clamp(min=1, max=3)  # of a bin, as roi_align chooses
+        offset = bins + (sample + 0.5) / samples[..., None, None]  # (B, N, P, 3), in bins
+        position = low[..., None, None] + offset * (length / side)[..., None, None]  # in pixels
+        weight = (sample < samples[..., None]).to(boxes.dtype) / samples[..., None]  # (B, N, 3)
+        return (position * 2 / pixels - 1).flatten(2), weight  # (B, N, 3 P)
+
+    x, weight_x = axis(boxes[..., 0], boxes[..., 2], width)
+    y, weight_y = axis(boxes[..., 1], boxes[..., 3], height)
+    shape = (batch, count, 3 * side, 3 * side)
+    grid = torch.stack([x[:, :, None, :].expand(shape), y[..., None].expand(shape)], dim=-1)  # (B, N, 3 P, 3 P, 2)
+    grid = grid.flatten(1, 2).to(image.dtype)
+    sampled = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    sampled = sampled.reshape(batch, -1, count, side, 3, side, 3)  # (B, C, N, P, 3, P, 3)
+    along_x = (sampled * weight_x.to(image.dtype)[:, None, :, None, None, None]).sum(-1)  # (B, C, N, P, 3, P)
+    patches = (along_x * weight_y.to(image.dtype)[:, None, :, None, :, None]).sum(-2)  # (B, C, N, P, P)
+    return patches.transpose(1, 2)
 
 
 def soft_labels(superpixels: Tensor, labels: Tensor, count: int, num_classes: int) -> tuple[Tensor, Tensor]:

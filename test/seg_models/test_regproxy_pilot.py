@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision.ops import roi_align
 
 from seg_models.build import build_model
 from seg_models.losses import IGNORE
-from seg_models.regproxy_pilot import RegProxyPilot, soft_labels
+from seg_models.regproxy_pilot import RegProxyPilot, align_boxes, soft_labels
 from seg_models.slic import bounding_boxes, owners, rgb_to_lab, slic
 from test.seg_models.overfit import drawn_rooms, train
 
@@ -155,3 +156,15 @@ def test_a_hybrid_and_a_compactness_of_zero_are_refused():
         build_model("regproxy_pilot", "vit_small_r26_s32_384", 4, (64, 64))
     with pytest.raises(ValueError, match="compactness is 0; expected a positive number"):
         tiny(compactness=0)
+
+
+def test_boxes_are_aligned_as_torchvision_does():
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(2, 3, 40, 56, generator=generator)
+    corner = torch.rand(2, 30, 2, generator=generator) * torch.tensor([32.0, 16.0])
+    boxes = torch.cat([corner, corner + 1 + 23 * torch.rand(2, 30, 2, generator=generator)], dim=2)
+    boxes[:, 0] = torch.tensor([0.0, 0.0, 56.0, 40.0]).minimum(torch.tensor([24.0, 24, 24, 24]))  # at the border
+    boxes[:, 1] = torch.tensor([32.0, 16.0, 56.0, 40.0])  # at the other one
+    expected = roi_align(image, list(boxes), (8, 8), aligned=True).unflatten(0, (2, 30))
+    # The positions go through a division by the image's size and back.
+    torch.testing.assert_close(align_boxes(image, boxes, 8), expected, rtol=0, atol=2e-5)

@@ -1,0 +1,194 @@
+"""Export every published configuration and see whether it holds: agreement with PyTorch, and TensorRT's parser and builder.
+
+    .venv-test/bin/python -m benchmarks.export_table --images data/rooms/images/val --out out/export_table
+
+Each configuration is built with random weights at its published size, the class scores spread out as a trained model's
+are (`sharpen`), and exported by the contract, which compares ONNX Runtime with PyTorch on real images. The file and its
+float16 form are then parsed and built into an engine by TensorRT for RTX, whose parser is TensorRT's and which builds
+without a GPU. Each is a line in `runs.jsonl`, made in a process of its own; what is there already is not done again.
+`table.md` is the table of docs/export.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import nn
+
+from seg_models.configurations import CONFIGURATIONS, Configuration
+from seg_models.data.labels import LabelTable
+from seg_models.export import Origin, export_onnx, read_images
+from seg_models.half_precision import to_half
+from seg_models.segmentation_model import SegmentationModel
+
+
+def distinct() -> list[Configuration]:
+    """The configurations without those that are the same model under two tables, small ones first."""
+    found: dict[str, Configuration] = {}
+    for c in CONFIGURATIONS:
+        found.setdefault(repr((c.architecture, c.backbone, c.classes, c.size, sorted(c.options.items()))), c)
+
+    def size(c: Configuration) -> int:
+        with torch.device("meta"):
+            return sum(p.numel() for p in c.build().parameters())
+
+    return sorted(found.values(), key=size)
+
+
+def sharpen(model: SegmentationModel, spread: float = 4.0) -> None:
+    """Give the class scores a standard deviation of about `spread`, in place.
+
+    Freshly made models give every class nearly the same probability: confidences would agree whatever the file computed.
+    The layers that make class scores are those with an output for each class (SegViT: and one for none).
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d) and len(module.weight) in (
+            model.num_classes,
+            model.num_classes + 1,
+        ):
+            with torch.no_grad():
+                module.weight.mul_(spread / module.weight.flatten(1).norm(dim=1).mean())
+        elif isinstance(module, nn.LayerNorm) and module.normalized_shape == (model.num_classes,):
+            nn.init.constant_(module.weight, spread)  # over the classes, in Segmenter and RSSeg
+
+
+def build_engine(path: Path, size: tuple[int, int]) -> dict[str, Any]:
+    """Parse a file and build an engine for one image of `size`: {"ok", "seconds", "problem"}."""
+    import tensorrt_rtx as tensorrt
+
+    logger = tensorrt.Logger(tensorrt.Logger.ERROR)
+    builder = tensorrt.Builder(logger)
+    network = builder.create_network(1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = tensorrt.OnnxParser(network, logger)
+    started = time.perf_counter()
+    if not parser.parse_from_file(str(path)):
+        problems = [parser.get_error(i).desc() for i in range(parser.num_errors)]
+        return {"ok": False, "seconds": 0.0, "problem": f"parser: {problems[0][:200]}"}
+    config = builder.create_builder_config()
+    profile = builder.create_optimization_profile()
+    shape = (1, *size, 3)
+    profile.set_shape("image", shape, shape, shape)
+    config.add_optimization_profile(profile)
+    engine = builder.build_serialized_network(network, config)
+    seconds = time.perf_counter() - started
+    return {"ok": engine is not None, "seconds": seconds, "problem": "" if engine is not None else "builder: no engine"}
+
+
+def check(configuration: Configuration, images: Path, count: int) -> dict[str, Any]:
+    """Export one configuration, compare, parse and build, in both precisions."""
+    torch.manual_seed(0)
+    model = configuration.build().eval()
+    sharpen(model)
+    labels = LabelTable(
+        tuple(f"class {i}" for i in range(configuration.classes)),
+        tuple((i % 256, i // 256, 0) for i in range(configuration.classes)),
+    )
+    result: dict[str, Any] = {"name": configuration.name, "size": list(configuration.size), "problem": ""}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        started = time.perf_counter()
+        try:
+            origin = Origin(configuration.name, configuration.architecture, "none: random weights")
+            result |= export_onnx(model, labels, origin, path, read_images(images, count))
+        except ValueError as error:
+            return result | {"problem": str(error)[:300]}
+        del model
+        result |= {"export_s": time.perf_counter() - started, "file_mb": path.stat().st_size / 1e6}
+        result["float32"] = build_engine(path, configuration.size)
+        half = Path(folder) / "half.onnx"
+        onnx.save(to_half(onnx.load(str(path))), str(half))
+        path.unlink()
+        result["half_mb"] = half.stat().st_size / 1e6
+        result["float16"] = build_engine(half, configuration.size)
+    return result
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Markdown, in the order of the configurations."""
+
+    def engine(outcome: dict[str, Any] | None) -> str:
+        if outcome is None:
+            return ""
+        return f"built, {outcome['seconds']:.0f} s" if outcome["ok"] else outcome["problem"]
+
+    found = {r["name"]: r for r in results}
+    head = (
+        "| configuration | input | labels equal % | superpixels equal % | confidence, of 255 | MB | TensorRT float32 "
+        "| TensorRT float16 |"
+    )
+    lines = [head, "|" + "---|" * 8]
+    for configuration in CONFIGURATIONS:
+        r = found.get(configuration.name)
+        if r is None:
+            continue
+        owners = f"{100 * r['superpixel_agreement']:.3f}" if "superpixel_agreement" in r else ""
+        cells = [r["name"], "x".join(map(str, r["size"]))]
+        if r["problem"]:
+            cells += [r["problem"].replace("|", "/"), "", "", "", "", ""]
+        else:
+            cells += [
+                f"{100 * r['label_agreement']:.3f}",
+                owners,
+                f"{r['confidence_difference']:.0f}",
+                f"{r['file_mb']:.0f}",
+                engine(r.get("float32")),
+                engine(r.get("float16")),
+            ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.export_table", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--images", type=Path, required=True, help="folder of real images to compare on")
+    parser.add_argument("--count", type=int, default=1, help="how many of them")
+    parser.add_argument("--out", type=Path, default=Path("out/export_table"))
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of PyTorch; 0: its choice")
+    parser.add_argument("--only", default="", help="configurations whose name contains this")
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # the name of the configuration that this process checks
+    args = parser.parse_args(arguments)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.one:
+        (configuration,) = [c for c in CONFIGURATIONS if c.name == args.one]
+        print(json.dumps(check(configuration, args.images, args.count)))
+        return 0
+    args.out.mkdir(parents=True, exist_ok=True)
+    log = args.out / "runs.jsonl"
+    results = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+    for configuration in distinct():
+        if args.only not in configuration.name or any(r["name"] == configuration.name for r in results):
+            continue
+        # A process each: a large model's memory is then really given back, and a crash of a builder is one row's.
+        command = [sys.executable, "-m", "benchmarks.export_table", "--one", configuration.name]
+        command += ["--images", str(args.images), "--count", str(args.count), "--threads", str(args.threads)]
+        started = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode == 0:
+            result = json.loads(done.stdout.strip().splitlines()[-1])
+        else:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            result = {"name": configuration.name, "size": list(configuration.size), "problem": f"stopped: {last[:200]}"}
+        results.append(result)
+        with log.open("a") as file:
+            file.write(json.dumps(result) + "\n")
+        (args.out / "table.md").write_text(table(results))
+        print(f"{configuration.name}: {time.perf_counter() - started:.0f} s {result['problem']}", flush=True)
+    print((args.out / "table.md").read_text())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

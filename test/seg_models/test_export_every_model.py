@@ -1,0 +1,183 @@
+"""Every architecture exports by the contract, agrees with ONNX Runtime, and is understood and built by TensorRT.
+
+The full-size table is docs/export.md; these are the same checks on tiny models.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto
+from timm.layers import HybridEmbed, StdConv2dSame
+from timm.models.resnetv2 import ResNetV2
+
+from benchmarks.export_table import build_engine, sharpen
+from seg_models.data.labels import LabelTable
+from seg_models.export import TOLERANCES, ExportError, Origin, export_onnx
+from seg_models.half_precision import HalfPrecisionError, half_tensor, score_nodes, to_half
+from test.seg_models.overfit import drawn_rooms
+from test.seg_models.tiny_models import ON_VIT, tiny_model
+
+SIZE = (60, 90)  # no multiple of any stride: the padding is exported, too
+
+
+def small_hybrid() -> dict[str, Any]:
+    """A ViT of patch 32 behind a ResNet stem with one block a stage."""
+    stem = ResNetV2(
+        layers=(1, 1, 1, 1),
+        channels=(128, 128, 128, 128),
+        stem_chs=32,
+        num_classes=0,
+        global_pool="",
+        preact=False,
+        stem_type="same",
+        conv_layer=partial(StdConv2dSame, eps=1e-8),
+    )
+    embedding = partial(HybridEmbed, backbone=stem)
+    return {"embed_dim": 32, "depth": 2, "num_heads": 2, "embed_layer": embedding, "patch_size": 1}
+
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "superpixel_transformer": ("superpixel_transformer", {}),
+    "superpixel_transformer, ConvNeXt": ("superpixel_transformer", {"backbone": "test_convnext", "pixel_stride": 4}),
+    "linear": ("linear", {}),
+    "linear, BEiT": ("linear", {"backbone": "beit_base_patch16_224"}),
+    "segmenter": ("segmenter", {}),
+    "segmenter, text": ("segmenter", {"mask_form": "paper", "token_upsampling": 2}),
+    "regproxy": ("regproxy", {"region_size": (4, 2), "multi_level": True}),
+    "regproxy, distilled": ("regproxy", {"backbone": "deit_tiny_distilled_patch16_224"}),
+    "regproxy, hybrid": ("regproxy", {"backbone": "vit_small_patch32_384", "timm_options": small_hybrid}),
+    "regproxy_pilot": ("regproxy_pilot", {}),
+    "rsseg": ("rsseg", {}),
+    "rsseg, two paths alone": ("rsseg", {"separations": 0}),
+    "rsseg_pyramid": ("rsseg_pyramid", {}),
+    "segvit": ("segvit", {}),
+    "segvit_pyramid": ("segvit_pyramid", {}),
+    "segvit_shrunk": ("segvit_shrunk", {}),
+    "segvit_shrunk, query_conv": ("segvit_shrunk", {"down_sampling": "query_conv"}),
+    "segvit_shrunk, naive": ("segvit_shrunk", {"query_upsampling": False, "down_sampling": "all_nearest"}),
+}
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def exported(request, tmp_path_factory):
+    """(path of the float32 file, figures of the export's own comparison) of each variant."""
+    name, options = VARIANTS[request.param]
+    options = dict(options)
+    if options.get("timm_options") is small_hybrid:
+        options |= {"timm_options": small_hybrid(), "patch_size": None}
+    images, _, classes = drawn_rooms(3, *SIZE)
+    model = tiny_model(name, classes, SIZE, **options).eval()
+    sharpen(model)
+    path = tmp_path_factory.mktemp("export") / "model.onnx"
+    return path, export_onnx(model, table(classes), Origin("m", name, "drawn"), path, list(images))
+
+
+def table(classes: int) -> LabelTable:
+    return LabelTable(tuple(f"class {i}" for i in range(classes)), tuple((i, i, i) for i in range(classes)))
+
+
+def test_file_agrees_with_the_model_and_with_its_half_precision_form_builds_in_tensorrt(exported, tmp_path):
+    path, figures = exported
+    assert figures["label_agreement"] > 0.999
+    assert figures["confidence_difference"] <= 2
+    assert figures.get("superpixel_agreement", 1.0) > 0.999
+    half = tmp_path / "half.onnx"
+    model = to_half(onnx.load(str(path)))
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(half))
+    # Operators that overflow in float16 read float32.
+    inferred = onnx.shape_inference.infer_shapes(model)
+    types = {v.name: v.type.tensor_type.elem_type for v in inferred.graph.value_info}
+    kept = [n for n in model.graph.node if n.op_type in ("Softmax", "LayerNormalization", "ReduceL2", "Exp")]
+    assert all(types[node.input[0]] == TensorProto.FLOAT for node in kept)
+    assert sum(types.get(n.output[0]) == TensorProto.FLOAT16 for n in model.graph.node) > len(model.graph.node) / 10
+
+    pytest.importorskip("tensorrt_rtx", reason="pip install tensorrt-rtx-cu13 (Linux x86-64, no GPU needed)")
+    for file in (path, half):
+        outcome = build_engine(file, SIZE)
+        assert outcome["ok"], outcome["problem"]
+
+
+def test_half_precision_export_is_smaller_and_agrees_in_all_but_ties(tmp_path):
+    images, _, classes = drawn_rooms(3, *SIZE)
+    sizes = {}
+    for precision, tolerance in TOLERANCES.items():
+        model = tiny_model(
+            "segmenter", classes, SIZE, **ON_VIT | {"timm_options": {"embed_dim": 96, "depth": 3}}
+        ).eval()
+        sharpen(model)
+        path = tmp_path / f"{precision}.onnx"
+        figures = export_onnx(model, table(classes), Origin("m", "segmenter", "drawn"), path, list(images), precision)
+        assert figures["label_agreement"] >= tolerance.agreement
+        sizes[precision] = path.stat().st_size
+        assert onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map["precision"] == precision
+    assert sizes["float16"] < 0.6 * sizes["float32"]
+    with pytest.raises(ExportError, match="precision is 'int4'; expected one of float32, float16"):
+        export_onnx(model, table(classes), Origin("m", "segmenter", "drawn"), path, list(images), "int4")
+
+
+def test_attention_scores_too_large_for_half_precision_survive():
+    """Scores of 1e6 with an exact softmax: in float16 they would be infinite, and the softmax not a number."""
+    nodes = [
+        onnx.helper.make_node("Cast", ["image"], ["x"], "cast", to=TensorProto.FLOAT),
+        onnx.helper.make_node("MatMul", ["x", "weight"], ["scores"], "product"),
+        onnx.helper.make_node("Mul", ["scores", "scale"], ["scaled"], "scaling"),
+        onnx.helper.make_node("Softmax", ["scaled"], ["weights"], "softmax", axis=-1),
+        onnx.helper.make_node("MatMul", ["weights", "values"], ["mixed"], "mixing"),
+        onnx.helper.make_node("Cast", ["mixed"], ["labels"], "out", to=TensorProto.UINT8),
+    ]
+    weights = {
+        "weight": np.array([[4000.0, 0], [0, 4000]], np.float32),
+        "scale": np.array(1e-3, np.float32),
+        "values": np.array([[7.0], [9]], np.float32),
+    }
+    graph = onnx.helper.make_graph(
+        nodes,
+        "scores",
+        [onnx.helper.make_tensor_value_info("image", TensorProto.UINT8, [2, 2])],
+        [onnx.helper.make_tensor_value_info("labels", TensorProto.UINT8, [2, 1])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    assert score_nodes(model.graph) == {"product", "scaling"}
+    half = to_half(model)
+    assert {t.name: t.data_type for t in half.graph.initializer}["values_half"] == TensorProto.FLOAT16
+    session = onnxruntime.InferenceSession(half.SerializeToString())
+    image = np.array([[255, 0], [0, 255]], np.uint8)
+    assert session.run(None, {"image": image})[0].tolist() == [[7], [9]]
+
+
+def test_a_lone_tiny_number_stays_above_zero_in_half_precision():
+    """1e-12 is what norms are kept above before something is divided by them."""
+    floor = onnx.numpy_helper.to_array(half_tensor(onnx.numpy_helper.from_array(np.array(1e-12, np.float32), "floor")))
+    assert floor == np.finfo(np.float16).tiny
+    weights = np.array([1e-12, 1.0, 1e6], np.float32)
+    halved = onnx.numpy_helper.to_array(half_tensor(onnx.numpy_helper.from_array(weights, "weights")))
+    assert halved.tolist() == [0.0, 1.0, 65504.0]
+
+
+def test_a_file_with_floating_inputs_is_refused():
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])],
+        "relu",
+        [onnx.helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
+        [onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])],
+    )
+    with pytest.raises(HalfPrecisionError, match="x is floating; expected a deployment model, integers in and out"):
+        to_half(onnx.helper.make_model(graph))
+
+
+def test_sharpened_scores_are_far_enough_apart_to_compare():
+    images, _, classes = drawn_rooms(1, *SIZE)
+    model = tiny_model("linear", classes, SIZE).eval()
+    image = torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1
+    flat = model.decide(image).confidence.mean()
+    sharpen(model)
+    assert model.decide(image).confidence.mean() > flat + 0.3
