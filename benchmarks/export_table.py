@@ -156,7 +156,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=1, help="how many of them")
     parser.add_argument("--out", type=Path, default=Path("out/export_table"))
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of PyTorch; 0: its choice")
-    parser.add_argument("--only", default="", help="configurations whose name contains this")
+    parser.add_argument(
+        "--only", nargs="+", metavar="TEXT", default=[""], help="configurations whose name contains one of these"
+    )
     parser.add_argument("--one", help=argparse.SUPPRESS)  # the name of the configuration that this process checks
     args = parser.parse_args(arguments)
     if args.threads:
@@ -169,7 +171,8 @@ def main(arguments: list[str] | None = None) -> int:
     log = args.out / "runs.jsonl"
     results = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
     for configuration in distinct():
-        if args.only not in configuration.name or any(r["name"] == configuration.name for r in results):
+        wanted = any(text in configuration.name for text in args.only)
+        if not wanted or any(r["name"] == configuration.name for r in results):
             continue
         # A process each: a large model's memory is then really given back, and a crash of a builder is one row's.
         command = [sys.executable, "-m", "benchmarks.export_table", "--one", configuration.name]
