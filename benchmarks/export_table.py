@@ -32,16 +32,11 @@ from seg_models.segmentation_model import SegmentationModel
 
 
 def distinct() -> list[Configuration]:
-    """The configurations without those that are the same model under two tables, small ones first."""
+    """The configurations without those that are the same model under two tables."""
     found: dict[str, Configuration] = {}
     for c in CONFIGURATIONS:
         found.setdefault(repr((c.architecture, c.backbone, c.classes, c.size, sorted(c.options.items()))), c)
-
-    def size(c: Configuration) -> int:
-        with torch.device("meta"):
-            return sum(p.numel() for p in c.build().parameters())
-
-    return sorted(found.values(), key=size)
+    return list(found.values())
 
 
 def sharpen(model: SegmentationModel, spread: float = 4.0) -> None:

@@ -1,0 +1,81 @@
+"""The benchmark scripts: what they compare can be built, and what they write is what was measured."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from benchmarks import architectures, export_table
+from seg_models.build import ARCHITECTURES
+from seg_models.configurations import CONFIGURATIONS
+from seg_models.summary import multiply_accumulates
+
+
+@pytest.mark.parametrize("scale", architectures.SCALES.values(), ids=architectures.SCALES)
+def test_every_architecture_is_compared_at_similar_cost(scale):
+    assert {c.architecture for c in scale.contestants} == set(ARCHITECTURES)
+    with torch.device("meta"):
+        macs = [multiply_accumulates(architectures.build(c, 16, scale), scale.size) for c in scale.contestants]
+    assert max(macs) < 5 * min(macs)
+
+
+@pytest.fixture
+def rooms(tmp_path):
+    """A folder data set of four images whose left half is one class and whose right half another."""
+    root = tmp_path / "rooms"
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (root / kind / split).mkdir(parents=True)
+        for i in range(4):
+            labels = np.zeros((48, 64), np.uint8)
+            labels[:, 32:] = 1
+            cv2.imwrite(str(root / "labels" / split / f"{i}.png"), labels)
+            cv2.imwrite(str(root / "images" / split / f"{i}.png"), np.repeat(labels[..., None] * 200 + i, 3, axis=2))
+    classes = [{"id": i, "name": f"class {i}", "color": [i, i, i]} for i in range(2)]
+    (root / "classes.yaml").write_text(yaml.safe_dump({"ignore_index": 255, "classes": classes}))
+    return root
+
+
+def test_a_run_is_scored_on_the_other_split_once_and_not_repeated(rooms, tmp_path, monkeypatch, capsys):
+    small = architectures.Contestant(
+        "linear", "linear", "vit_tiny_patch16_384", {"timm_options": {"embed_dim": 16, "depth": 1, "num_heads": 1}}
+    )
+    scale = architectures.Scale((48, 64), steps=3, batch_size=4, lr=1e-3, contestants=(small,))
+    monkeypatch.setitem(architectures.SCALES, "tiny", scale)
+    arguments = ["--data", str(rooms), "--out", str(tmp_path / "out"), "--seeds", "2", "--device", "cpu"]
+    assert architectures.main(arguments) == 0
+    log = tmp_path / "out" / "runs.jsonl"
+    runs = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(r["name"], r["seed"], r["steps"], r["images"]) for r in runs] == [("linear", 0, 3, 4), ("linear", 1, 3, 4)]
+    assert all(0 <= r["miou"] <= 1 for r in runs)
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert table in capsys.readouterr().out
+    assert "| linear |" in table
+    assert "1.00 (1.00-1.00)" in table  # its times over its own
+    before = log.read_text()
+    assert architectures.main(arguments) == 0
+    assert log.read_text() == before
+
+
+def test_the_export_table_leaves_out_models_that_two_tables_name():
+    names = [c.name for c in export_table.distinct()]
+    assert "Linear ViT-B/16, ADE20K" in names
+    assert "Linear ViT-B/16, ADE20K (RSSeg)" not in names
+    assert len(set(names)) == len(names) < len(CONFIGURATIONS)
+
+
+def test_the_export_table_shows_figures_and_problems():
+    built = {"ok": True, "seconds": 3.2, "problem": ""}
+    refused = {"ok": False, "seconds": 0.0, "problem": "parser: no such operator"}
+    name = "RegProxy-Ti/16, ADE20K"
+    result = {"name": name, "size": [512, 512], "problem": "", "label_agreement": 0.99996, "superpixel_agreement": 1.0}
+    result |= {"confidence_difference": 1, "file_mb": 23.2, "float32": built, "float16": refused}
+    other = {"name": "SegViT-B, ADE20K", "size": [512, 512], "problem": "stopped: killed"}
+    lines = export_table.table([other, result]).splitlines()
+    assert lines[2] == f"| {name} | 512x512 | 99.996 | 100.000 | 1 | 23 | built, 3 s | parser: no such operator |"
+    assert lines[3].startswith("| SegViT-B, ADE20K | 512x512 | stopped: killed |")
