@@ -7,18 +7,16 @@ own code ran: weights in its key names, an image of another size than the positi
 from __future__ import annotations
 
 import datetime
-from functools import partial
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from timm.layers import HybridEmbed, StdConv2dSame
-from timm.models.resnetv2 import ResNetV2
 
 from seg_models.build import build_model
 from seg_models.checkpoints import CheckpointError, convert_regproxy, convert_segmenter, load_released, read_checkpoint
+from test.seg_models.tiny_models import hybrid_options
 
 DATA = Path(__file__).parents[1] / "data"
 SEGMENTERS = torch.load(DATA / "segmenter_whole.pt", weights_only=True)["cases"]
@@ -51,18 +49,8 @@ def regproxy(config: dict, **changes):
     options = {"embed_dim": config["width"], "depth": config["depth"], "num_heads": config["heads"]}
     name, patch = "deit_tiny_distilled_patch16_224" if config["distilled"] else "vit_tiny_patch16_224", 8
     if config["hybrid"]:
-        stem = ResNetV2(
-            layers=(1, 1, 1, 1),
-            channels=(128, 128, 128, 128),
-            stem_chs=32,
-            num_classes=0,
-            global_pool="",
-            preact=False,
-            stem_type="same",
-            conv_layer=partial(StdConv2dSame, eps=1e-8),
-        )
         name, patch = "vit_small_patch32_384", None
-        options |= {"embed_layer": partial(HybridEmbed, backbone=stem), "patch_size": 1}
+        options |= hybrid_options()
     return build_model(
         "regproxy",
         name,

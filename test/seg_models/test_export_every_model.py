@@ -5,7 +5,6 @@ The full-size table is docs/export.md; these are the same checks on tiny models.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,33 +13,18 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto
-from timm.layers import HybridEmbed, StdConv2dSame
-from timm.models.resnetv2 import ResNetV2
 
 from benchmarks.export_table import build_engine, sharpen
 from seg_models.data.labels import LabelTable
 from seg_models.export import TOLERANCES, ExportError, Origin, export_onnx
 from seg_models.half_precision import HalfPrecisionError, half_tensor, score_nodes, to_half
 from test.seg_models.overfit import drawn_rooms
-from test.seg_models.tiny_models import ON_VIT, tiny_model
+from test.seg_models.tiny_models import ON_VIT, hybrid_options, tiny_model
 
 SIZE = (60, 90)  # no multiple of any stride: the padding is exported, too
 
 
-def small_hybrid() -> dict[str, Any]:
-    """A ViT of patch 32 behind a ResNet stem with one block a stage."""
-    stem = ResNetV2(
-        layers=(1, 1, 1, 1),
-        channels=(128, 128, 128, 128),
-        stem_chs=32,
-        num_classes=0,
-        global_pool="",
-        preact=False,
-        stem_type="same",
-        conv_layer=partial(StdConv2dSame, eps=1e-8),
-    )
-    embedding = partial(HybridEmbed, backbone=stem)
-    return {"embed_dim": 32, "depth": 2, "num_heads": 2, "embed_layer": embedding, "patch_size": 1}
+SHAPE = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 
 
 # One form of each architecture, and the backbones whose graphs differ in kind; other options are in the full-size table.
@@ -52,7 +36,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "regproxy",
         {"backbone": "deit_tiny_distilled_patch16_224", "region_size": (4, 2), "multi_level": True},
     ),
-    "regproxy, hybrid": ("regproxy", {"backbone": "vit_small_patch32_384", "timm_options": small_hybrid}),
+    "regproxy, hybrid": ("regproxy", {"backbone": "vit_small_patch32_384", "patch_size": None}),
     "regproxy_pilot": ("regproxy_pilot", {}),
     "rsseg": ("rsseg", {}),
     "rsseg_pyramid": ("rsseg_pyramid", {}),
@@ -66,9 +50,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 def exported(request, tmp_path_factory):
     """(path of the float32 file, figures of the export's own comparison) of each variant."""
     name, options = VARIANTS[request.param]
-    options = dict(options)
-    if options.get("timm_options") is small_hybrid:
-        options |= {"timm_options": small_hybrid(), "patch_size": None}
+    if request.param == "regproxy, hybrid":
+        options = options | {"timm_options": SHAPE | hybrid_options()}
     images, _, classes = drawn_rooms(3, *SIZE)
     model = tiny_model(name, classes, SIZE, **options).eval()
     sharpen(model)

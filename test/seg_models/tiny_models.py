@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
+from timm.layers import HybridEmbed, StdConv2dSame
+from timm.models.resnetv2 import ResNetV2
 
 from seg_models.build import build_model
 from seg_models.cswin import CSWinShape
@@ -46,3 +49,18 @@ def tiny_model(name: str, num_classes: int = 4, image_size: tuple[int, int] = (6
     """
     torch.manual_seed(0)
     return build_model(name, num_classes=num_classes, image_size=image_size, **TINY[name] | options)
+
+
+def hybrid_options() -> dict[str, Any]:
+    """timm options that put a ResNet stem of stride 32 with one block a stage before a transformer named ..._patch32_..."""
+    stem = ResNetV2(
+        layers=(1, 1, 1, 1),
+        channels=(128, 128, 128, 128),
+        stem_chs=32,
+        num_classes=0,
+        global_pool="",
+        preact=False,
+        stem_type="same",
+        conv_layer=partial(StdConv2dSame, eps=1e-8),
+    )
+    return {"embed_layer": partial(HybridEmbed, backbone=stem), "patch_size": 1}
