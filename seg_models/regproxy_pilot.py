@@ -28,22 +28,29 @@ class RegProxyPilot(SegmentationModel):
         backbone: a ViT with a patch embedding (Ti, S or B of patch 16 in Table 1); a hybrid is refused.
         num_classes: K.
         image_size: (H, W) that the position embeddings are made for.
-        compactness: of SLIC, see there.
+        compactness, slic_iterations: of SLIC, see there. Each iteration costs time, and its nodes in an exported file.
 
     Raises:
-        ValueError: a hybrid backbone, fewer than one class, or a compactness that is not positive.
+        ValueError: a hybrid backbone, fewer than one class, a compactness that is not positive, or no iteration.
     """
 
     backbone: TokenBackbone
 
     def __init__(
-        self, backbone: TokenBackbone, num_classes: int, image_size: tuple[int, int], compactness: float = 10.0
+        self,
+        backbone: TokenBackbone,
+        num_classes: int,
+        image_size: tuple[int, int],
+        compactness: float = 10.0,
+        slic_iterations: int = 10,
     ) -> None:
         super().__init__(num_classes, image_size)
         if backbone.is_hybrid:
             raise ValueError(f"{backbone.name} has a convolutional stem; superpixels need a linear patch embedding")
         if compactness <= 0:
             raise ValueError(f"compactness is {compactness}; expected a positive number")
+        if slic_iterations < 1:
+            raise ValueError(f"slic_iterations is {slic_iterations}; expected at least 1")
         backbone.set_taps((backbone.depth - 1,))
         self.backbone = backbone
         self.normalization: Normalization = IMAGENET
@@ -51,7 +58,7 @@ class RegProxyPilot(SegmentationModel):
         self.register_buffer("std", torch.tensor(IMAGENET["std"]).reshape(1, 3, 1, 1) / 255, persistent=False)
         self.stride = backbone.stride
         self.superpixel_grid = backbone.grid
-        self.compactness = compactness
+        self.compactness, self.slic_iterations = compactness, slic_iterations
         self.decoder = LinearDecoder(backbone.width, num_classes)
 
     def forward(self, image: Tensor) -> Prediction:
@@ -69,7 +76,8 @@ class RegProxyPilot(SegmentationModel):
         height, width = image.shape[-2:]
         cell = (self.stride, self.stride)
         with torch.no_grad():
-            choice = slic(padded.float() * self.std + self.mean, cell, self.compactness)  # type: ignore[operator]
+            rgb = padded.float() * self.std + self.mean  # type: ignore[operator]
+            choice = slic(rgb, cell, self.compactness, self.slic_iterations)
             boxes = bounding_boxes(choice, cell)  # (B, R, C, 4)
             owner = owners(choice, cell)  # (B, H', W')
         batch, rows, cols, _ = boxes.shape

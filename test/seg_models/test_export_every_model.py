@@ -37,7 +37,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"backbone": "deit_tiny_distilled_patch16_224", "region_size": (4, 2), "multi_level": True},
     ),
     "regproxy, hybrid": ("regproxy", {"backbone": "vit_small_patch32_384", "patch_size": None}),
-    "regproxy_pilot": ("regproxy_pilot", {}),
+    "regproxy_pilot": ("regproxy_pilot", {"slic_iterations": 2}),
     "rsseg": ("rsseg", {}),
     "rsseg_pyramid": ("rsseg_pyramid", {}),
     "segvit": ("segvit", {}),
