@@ -12,7 +12,6 @@ from seg_models.build import build_model
 from seg_models.losses import IGNORE
 from seg_models.regproxy_pilot import RegProxyPilot, align_boxes, soft_labels
 from seg_models.slic import bounding_boxes, owners, rgb_to_lab, slic
-from test.seg_models.overfit import drawn_rooms, train
 
 TINY = {"embed_dim": 24, "depth": 2, "num_heads": 2}
 
@@ -134,21 +133,6 @@ def test_loss_without_any_label_is_zero_with_a_finite_gradient():
     loss.backward()
     assert loss.item() == 0
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
-
-
-def test_a_tiny_model_learns_eight_images_by_heart():
-    # Drawn ones: on renderings this small, SLIC's borders alone cost 8 % of the pixels.
-    images, labels, classes = drawn_rooms(8, 32, 48)
-    torch.manual_seed(0)
-    model = build_model(
-        "regproxy_pilot",
-        "vit_tiny_patch16_224",
-        classes,
-        (32, 48),
-        patch_size=4,
-        timm_options={"embed_dim": 48, "depth": 1, "num_heads": 2},
-    )
-    assert train(model, images, labels, steps=100, lr=8e-3) > 0.95
 
 
 def test_a_hybrid_and_a_compactness_of_zero_are_refused():

@@ -18,7 +18,6 @@ from seg_models.rsseg_decoder import (
     region_matching_losses,
 )
 from seg_models.rsseg_pathway import AttentionGuidedFusion, LearnableHighPassFilter, LocalSeparationBlock
-from test.seg_models.overfit import accuracy_after_training
 
 TINY = {"embed_dim": 24, "depth": 6, "num_heads": 2}
 
@@ -197,14 +196,6 @@ def test_one_image_in_training_gets_a_clear_answer_and_is_fine_in_evaluation():
     with pytest.raises(ValueError, match=r"a batch of 1 image in training; .* at least 2 images"):
         model(noise(1, 3, 32, 48))
     assert model.eval()(noise(1, 3, 32, 48)).logits.shape == (1, 4, 32, 48)
-
-
-def test_a_tiny_model_learns_eight_images_by_heart():
-    def build(classes, size):
-        options = {"embed_dim": 48, "depth": 6, "num_heads": 2}
-        return build_model("rsseg", "vit_tiny_patch16_224", classes, size, patch_size=4, timm_options=options)
-
-    assert accuracy_after_training(build, steps=150, lr=4e-3) > 0.95
 
 
 def test_errors_say_what_came_and_what_was_expected():
