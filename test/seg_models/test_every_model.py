@@ -122,7 +122,7 @@ def test_gradient_checkpointing_keeps_loss_gradients_and_statistics_and_saves_me
         close(same_gradients[key], gradient)
     for key, buffer in buffers.items():  # running means and variances of batch norms, and their counts of steps
         close(same_buffers[key], buffer)
-    print(name, options, less / full)
+    # 0.12 (EfficientNet-Lite0) to 0.85 (Shrunk SegViT, most of whose activations are the decoder's) of the memory.
     assert less < 0.9 * full
 
 
@@ -225,7 +225,7 @@ def refused(error: type[Exception], message: str, call, *arguments, **options) -
     assert "\n" not in str(caught.value)
 
 
-# Parameters in millions with a decoder of width 64 are small where a robot has no graphics card.
+# Strides and channels of the three maps; a ConvNeXt has none at 2 and starts at 4.
 ROBOT_BACKBONES = {
     "tf_efficientnet_lite0": ((2, 8, 32), (16, 40, 320)),
     "mobilenetv4_conv_small": ((2, 8, 32), (32, 64, 960)),
