@@ -169,7 +169,7 @@ class Trainer:
     def step(self, images: Tensor, labels: Tensor) -> None:
         """One update on uint8 images (B, H, W, 3) and int64 labels (B, H, W)."""
         self.optimizer.zero_grad()
-        with torch.autocast(self.device, torch.bfloat16):
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16):
             prediction = self.model(normalized(self.model, images.to(self.device)))
         torch.stack(list(self.model.loss(prediction, labels.to(self.device)).values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -248,8 +248,8 @@ def timed_ms(call: Callable[[], Any], device: str) -> float:
     """How long a call takes, the device's queue included."""
     started = time.perf_counter()
     call()
-    if device == "cuda":
-        torch.cuda.synchronize()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
     return 1e3 * (time.perf_counter() - started)
 
 
