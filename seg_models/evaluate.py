@@ -1,14 +1,17 @@
-"""Score a checkpoint or a deployment model on a folder data set: `python -m seg_models.evaluate --checkpoint last.ckpt`.
+"""Score a model on a folder data set: `python -m seg_models.evaluate --checkpoint last.ckpt --data data/rooms`.
 
-Predictions are made at the network's size and scored at the size of each mask, as a robot's labels would be.
+As a robot sees (the default): the image is squeezed into the network's input, and labels are scored at the size of each
+mask. As the papers do: `--mode whole` or `slide`, with `--short-side`, `--scales` and `--flip` (see `inference.py`).
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -18,28 +21,102 @@ from tqdm import tqdm
 
 from seg_models.data.folder import FolderDataset
 from seg_models.export import DeploymentModel, ExportError
+from seg_models.inference import SMALL_INPUTS, Windows, multi_scale, rescaled
 from seg_models.metrics import ConfusionMatrix
+from seg_models.regproxy import RegProxy
+from seg_models.segmentation_model import SegmentationModel
+from seg_models.segmenter import Segmenter
 
-# uint8 RGB (1, H, W, 3) at the network's size -> uint8 labels (H, W)
+# uint8 RGB (H, W, 3) -> uint8 labels (h, w), at any size
 Predict = Callable[[np.ndarray], np.ndarray]
+MODES = ("resize", "whole", "slide")
 
 
-def checkpoint_predictor(path: Path) -> tuple[Predict, tuple[int, int], int]:
-    """Labels by PyTorch, the network's size and its number of classes."""
-    from seg_models.train import load_task
+class ProtocolError(ValueError):
+    """An evaluation that cannot be made as asked."""
 
-    task = load_task(path)
-    deployment = DeploymentModel(task.model).eval()
 
-    def predict(batch: np.ndarray) -> np.ndarray:
+@dataclass(frozen=True)
+class Protocol:
+    """How an image becomes labels.
+
+    Attributes:
+        mode: "resize" to the network's input, "whole" at its own size, or "slide" windows over it.
+        window, stride: of "slide", in pixels.
+        small_inputs: of "slide", see `inference.Windows`.
+        short_side: pixels that the image's shorter side is resized to first; 0 leaves it.
+        longest_ratio: the longer side is then at most this multiple of it.
+        scales: sizes to average over, factors of the short side.
+        flip: also average over the mirrored images.
+    """
+
+    mode: str = "resize"
+    window: int = 0
+    stride: int = 0
+    small_inputs: str = "keep"
+    short_side: int = 0
+    longest_ratio: float = 4.0
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+
+
+def deployment_predictor(model: SegmentationModel) -> Predict:
+    """Labels of the squeezed image by PyTorch."""
+    deployment = DeploymentModel(model).eval()
+
+    def predict(image: np.ndarray) -> np.ndarray:
+        batch = cv2.resize(image, model.image_size[::-1], interpolation=cv2.INTER_LINEAR)[None]
         with torch.inference_mode():
             return deployment(torch.from_numpy(batch))[0][0].numpy()
 
-    return predict, task.model.image_size, task.model.num_classes
+    return predict
 
 
-def onnx_predictor(path: Path) -> tuple[Predict, tuple[int, int], int]:
-    """Labels by ONNX Runtime, the file's input size and its number of classes.
+def protocol_predictor(model: SegmentationModel, protocol: Protocol) -> Predict:
+    """Labels at the image's size, as the papers' test scripts make them.
+
+    Raises:
+        ProtocolError: an unknown mode, or one that a number does not fit.
+    """
+    if protocol.mode not in MODES:
+        raise ProtocolError(f"mode is {protocol.mode!r}; expected one of {', '.join(MODES)}")
+    if protocol.mode == "resize":
+        if protocol.short_side or protocol.flip or protocol.scales != (1.0,):
+            raise ProtocolError("short side, scales and flip are of the modes whole and slide; mode resize has neither")
+        return deployment_predictor(model)
+    if not protocol.scales or min(protocol.scales) <= 0:
+        raise ProtocolError(f"scales are {protocol.scales}; expected positive numbers")
+    windows = None
+    if protocol.mode == "slide":
+        windows = Windows(protocol.window, protocol.stride, protocol.small_inputs)
+
+    def predict(image: np.ndarray) -> np.ndarray:
+        size = (image.shape[0], image.shape[1])
+        short = protocol.short_side or min(size)
+        ratio = protocol.longest_ratio if protocol.short_side else max(size) / min(size)
+        images = rescaled(image, model.normalization, short, protocol.scales, ratio)
+        probabilities = multi_scale(model, images, size, windows, protocol.flip)
+        return probabilities[0].argmax(0).to(torch.uint8).numpy()
+
+    return predict
+
+
+def default_windows(model: SegmentationModel, window: int | None, stride: int | None) -> tuple[int, int, str]:
+    """Window, stride and treatment of smaller images, where they are not given.
+
+    Raises:
+        ProtocolError: no window is given, and the network's input is no square that could be one.
+    """
+    if window is None:
+        if model.image_size[0] != model.image_size[1]:
+            raise ProtocolError(f"the network's input is {model.image_size}, no square; give the window's side")
+        window = model.image_size[0]
+    small = {Segmenter: "upsample", RegProxy: "pad"}
+    return window, window if stride is None else stride, small.get(type(model), "keep")  # type: ignore[call-overload]
+
+
+def onnx_predictor(path: Path) -> tuple[Predict, int]:
+    """Labels of the squeezed image by ONNX Runtime, and the file's number of classes.
 
     Raises:
         ExportError: no such file, or one without the contract's metadata.
@@ -56,23 +133,36 @@ def onnx_predictor(path: Path) -> tuple[Predict, tuple[int, int], int]:
         )
     height, width = json.loads(properties["input_size"])
 
-    def predict(batch: np.ndarray) -> np.ndarray:
+    def predict(image: np.ndarray) -> np.ndarray:
+        batch = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)[None]
         return session.run(["labels"], {"image": batch})[0][0]
 
-    return predict, (height, width), len(json.loads(properties["class_names"]))
+    return predict, len(json.loads(properties["class_names"]))
 
 
-def evaluate(
-    predict: Predict, size: tuple[int, int], data: FolderDataset, show_progress: bool = True
-) -> ConfusionMatrix:
-    """Score every image of a data set at the size of its mask (nearest)."""
+def evaluate(predict: Predict, data: FolderDataset, show_progress: bool = True) -> ConfusionMatrix:
+    """Score every image of a data set at the size of its mask (labels of another size are resized to the nearest)."""
     confusion = ConfusionMatrix(len(data.table.names))
     for index in tqdm(range(len(data)), desc="evaluate", unit="image", disable=not show_progress):
         image, labels = data.read(index)
-        predicted = predict(cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)[None])
-        predicted = cv2.resize(predicted, labels.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        predicted = cv2.resize(predict(image), labels.shape[::-1], interpolation=cv2.INTER_NEAREST)
         confusion.add(torch.from_numpy(predicted), torch.from_numpy(labels))
     return confusion
+
+
+def model_of(args: argparse.Namespace, num_classes: int) -> SegmentationModel:
+    """The model of --checkpoint, or of --released with --recipe.
+
+    Raises:
+        ValueError: what `load_task` and `released_model` raise, or --released without --recipe.
+    """
+    from seg_models.train import load_task, released_model
+
+    if args.checkpoint:
+        return load_task(args.checkpoint).model
+    if not args.recipe:
+        raise ProtocolError("--released needs --recipe, which says what model the file is of")
+    return released_model(args.recipe, args.released, num_classes)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,18 +171,43 @@ def main(arguments: list[str] | None = None) -> int:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=Path, help="checkpoint of seg_models.train")
     source.add_argument("--onnx", type=Path, help="deployment model of seg_models.export")
+    source.add_argument("--released", type=Path, help="the authors' released file, with --recipe")
+    parser.add_argument("--recipe", type=Path, help="recipe of the model that --released holds")
     parser.add_argument("--data", type=Path, default=Path("data/rooms"), help="folder data set")
     parser.add_argument("--split", default="val", help="the split to score; say in reports which")
+    parser.add_argument("--mode", choices=MODES, default="resize", help="default: %(default)s, as the robot does")
+    parser.add_argument("--window", type=int, help="side of the windows of slide (default: the network's input)")
+    parser.add_argument("--stride", type=int, help="of slide (default: the window)")
+    parser.add_argument(
+        "--small-inputs", choices=SMALL_INPUTS, help="of slide (default: the architecture's released way)"
+    )
+    parser.add_argument("--short-side", type=int, default=0, help="resize the shorter side to this first, e.g. 512")
+    parser.add_argument("--longest-ratio", type=float, default=4.0, help="of long to short side, at most (%(default)s)")
+    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="e.g. 0.5 0.75 1.0 1.25 1.5 1.75")
+    parser.add_argument("--flip", action="store_true", help="average with the mirrored image")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args(arguments)
+    protocol = Protocol(args.mode, 0, 0, "keep", args.short_side, args.longest_ratio, tuple(args.scales), args.flip)
     try:
         data = FolderDataset([args.data], args.split)
-        predict, size, classes = onnx_predictor(args.onnx) if args.onnx else checkpoint_predictor(args.checkpoint)
+        if args.onnx:
+            if protocol != Protocol(longest_ratio=args.longest_ratio):
+                raise ProtocolError(
+                    "a deployment model has one input size; the other modes need --checkpoint or --released"
+                )
+            predict, classes = onnx_predictor(args.onnx)
+        else:
+            model = model_of(args, len(data.table.names))
+            if args.mode == "slide":
+                window, stride, small = default_windows(model, args.window, args.stride)
+                small = args.small_inputs or small
+                protocol = dataclasses.replace(protocol, window=window, stride=stride, small_inputs=small)
+            predict, classes = protocol_predictor(model, protocol), model.num_classes
         if classes != len(data.table.names):
             raise ExportError(
                 f"the model has {classes} classes, {args.data} has {len(data.table.names)}; they must match"
             )
-        scores = evaluate(predict, size, data).scores()
+        scores = evaluate(predict, data).scores()
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -101,13 +216,17 @@ def main(arguments: list[str] | None = None) -> int:
     print(
         f"mIoU {scores.miou:.4f}  pixel accuracy {scores.pixel_accuracy:.4f}  ({len(data)} images of {args.data}/{args.split})"
     )
+    if args.mode != "resize":
+        print(", ".join(f"{key} {value}" for key, value in dataclasses.asdict(protocol).items()))
     if args.json:
         figures = {
             "miou": scores.miou,
             "pixel_accuracy": scores.pixel_accuracy,
             "iou": dict(zip(data.table.names, scores.iou, strict=True)),
             "images": len(data),
+            "data": str(args.data),
             "split": args.split,
+            "protocol": dataclasses.asdict(protocol),
         }
         args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return 0

@@ -305,10 +305,17 @@ def source_commit() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code (2: bad input or a failed check, one line says what)."""
-    from seg_models.train import load_task
+    from seg_models.data.labels import read_label_table
+    from seg_models.recipe import read_recipe
+    from seg_models.train import load_task, released_model
 
     parser = argparse.ArgumentParser(prog="python -m seg_models.export", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint of seg_models.train")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--checkpoint", type=Path, help="checkpoint of seg_models.train")
+    source.add_argument("--released", type=Path, help="the authors' released file, with --recipe")
+    parser.add_argument(
+        "--recipe", type=Path, help="recipe of the model that --released holds; its data names the classes"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the .onnx file")
     parser.add_argument(
         "--images", type=Path, help="real images to check with (default: the recipe's validation split)"
@@ -319,13 +326,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--license", default="Apache-2.0", help="licence of the weights")
     args = parser.parse_args(arguments)
     try:
-        task = load_task(args.checkpoint)
-        data = task.recipe.data
+        if args.checkpoint:
+            task = load_task(args.checkpoint)
+            recipe, table, model = task.recipe, task.table, task.model
+        elif args.recipe:
+            recipe = read_recipe(args.recipe)
+            table = read_label_table(Path(recipe.data.roots[0]) / "classes.yaml")
+            model = released_model(args.recipe, args.released, len(table.names))
+        else:
+            raise ExportError("--released needs --recipe, which says what model the file is of")
+        data = recipe.data
         folder = args.images or Path(data.roots[0]) / "images" / data.val_split
-        origin = Origin(
-            task.recipe.name, task.recipe.model.name, data.description or str(data.roots), args.license, source_commit()
-        )
-        figures = export_onnx(task.model, task.table, origin, args.out, read_images(folder), args.precision)
+        training_data = data.description or str(data.roots)
+        origin = Origin(recipe.name, recipe.model.name, training_data, args.license, source_commit())
+        figures = export_onnx(model, table, origin, args.out, read_images(folder), args.precision)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -234,6 +234,20 @@ def load_task(path: Path) -> SegmentationTask:
     return task.eval()
 
 
+def released_model(config: Path, released: Path, num_classes: int) -> SegmentationModel:
+    """A recipe's model with the weights of an authors' released file, in eval mode.
+
+    Raises:
+        RecipeError: a recipe that is not there or wrong, or a file that holds a backbone alone.
+        CheckpointError: a file that does not hold exactly the model's weights.
+    """
+    model = model_from_recipe(read_recipe(config), num_classes, pretrained=False)
+    report = load_released(model, released)
+    if report.untouched:
+        raise RecipeError(f"{released} has no {report.untouched[0]}; expected a whole model, found a backbone")
+    return model.eval()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code (2: bad input, one line says what)."""
     parser = argparse.ArgumentParser(prog="python -m seg_models.train", description=__doc__.splitlines()[0])

@@ -1,0 +1,169 @@
+"""Scoring as a robot sees and as the papers do: windows, scales, released files, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from seg_models import export
+from seg_models.data.folder import FolderDataset
+from seg_models.evaluate import Protocol, ProtocolError, default_windows, evaluate, main, protocol_predictor
+from seg_models.inference import Windows, sliding_window
+from test.seg_models.overfit import drawn_rooms
+from test.seg_models.tiny_models import tiny_model
+
+CLASSES = 5
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory):
+    """Three drawn rooms as a folder data set."""
+    root = tmp_path_factory.mktemp("rooms")
+    images, labels, classes = drawn_rooms(3, 60, 90)
+    assert classes == CLASSES
+    for kind, pictures in (("images", images[..., ::-1]), ("labels", labels.astype(np.uint8))):
+        (root / kind / "val").mkdir(parents=True)
+        for i, picture in enumerate(pictures):
+            cv2.imwrite(str(root / kind / "val" / f"{i}.png"), np.ascontiguousarray(picture))
+    table = [{"id": i, "name": f"class {i}", "color": [i, i, i]} for i in range(CLASSES)]
+    (root / "classes.yaml").write_text(yaml.safe_dump({"ignore_index": 255, "classes": table}))
+    return root
+
+
+def test_the_score_is_that_of_the_labels_pixel_by_pixel(rooms):
+    data = FolderDataset([rooms], "val")
+    scores = evaluate(lambda image: np.full(image.shape[:2], 1, np.uint8), data, show_progress=False).scores()
+    labels = np.stack([data.read(i)[1] for i in range(3)])
+    share = (labels == 1).mean()
+    assert scores.pixel_accuracy == pytest.approx(share)
+    assert scores.miou == pytest.approx(share / len(np.unique(labels)))
+
+
+def test_a_window_as_large_as_the_image_sees_it_whole(rooms):
+    model = tiny_model("linear", CLASSES, (64, 96)).eval()
+    image, _ = FolderDataset([rooms], "val").read(0)
+    labels = protocol_predictor(model, Protocol("whole"))(image)
+    slid = protocol_predictor(model, Protocol("slide", window=96, stride=96))(image)
+    assert labels.shape == (60, 90)
+    assert np.array_equal(slid, labels)
+
+
+def test_windows_are_those_that_were_asked_for(rooms):
+    model = tiny_model("linear", CLASSES, (32, 32)).eval()
+    image, _ = FolderDataset([rooms], "val").read(1)
+    mean, std = (torch.tensor(model.normalization[key]) for key in ("mean", "std"))
+    batch = ((torch.from_numpy(image) - mean) / std).permute(2, 0, 1)[None].float()
+    expected = sliding_window(model, batch, Windows(32, 16, "keep")).argmax(1)[0].numpy()
+    assert np.array_equal(protocol_predictor(model, Protocol("slide", 32, 16, "keep"))(image), expected)
+    assert not np.array_equal(protocol_predictor(model, Protocol("slide", 32, 32, "keep"))(image), expected)
+
+
+def test_scales_and_flip_change_the_scores_and_a_mirrored_image_mirrors_them(rooms):
+    model = tiny_model("linear", CLASSES, (64, 96)).eval()
+    image, _ = FolderDataset([rooms], "val").read(0)
+    predict = protocol_predictor(model, Protocol("whole", short_side=48, scales=(0.5, 1.0), flip=True))
+    mirrored = predict(np.ascontiguousarray(image[:, ::-1]))
+    # Resizing is symmetric up to the last bit of a float32, which decides ties.
+    assert (predict(image)[:, ::-1] == mirrored).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("name", "window", "stride", "expected"),
+    [
+        ("segmenter", None, None, (64, 64, "upsample")),
+        ("regproxy", None, 32, (64, 32, "pad")),
+        ("segvit", 48, 24, (48, 24, "keep")),
+    ],
+)
+def test_windows_default_to_the_networks_input_and_the_released_treatment_of_small_images(
+    name, window, stride, expected
+):
+    assert default_windows(tiny_model(name, CLASSES, (64, 64)), window, stride) == expected
+
+
+@pytest.mark.parametrize(
+    ("protocol", "message"),
+    [
+        (Protocol("resize", flip=True), "mode resize has neither"),
+        (Protocol("crop"), "mode is 'crop'; expected one of resize, whole, slide"),
+        (Protocol("whole", scales=(0.0,)), r"scales are \(0.0,\); expected positive numbers"),
+        (Protocol("slide", window=32, stride=64), "stride is 64; expected 1 to the window's size, 32"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(protocol, message):
+    with pytest.raises(ValueError, match=message):
+        protocol_predictor(tiny_model("linear", CLASSES, (64, 96)), protocol)
+
+
+def test_a_window_has_to_be_given_where_the_networks_input_is_no_square():
+    with pytest.raises(ProtocolError, match=r"the network's input is \(64, 96\), no square; give the window's side"):
+        default_windows(tiny_model("linear", CLASSES, (64, 96)), None, None)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """A recipe of a tiny Segmenter."""
+    path = tmp_path_factory.mktemp("recipe") / "segmenter.yaml"
+    options = {"patch_size": 8, "timm_options": {"embed_dim": 32, "depth": 2, "num_heads": 2}}
+    model = {"name": "segmenter", "backbone": "vit_tiny_patch16_224", "image_size": [64, 64], "options": options}
+    path.write_text(yaml.safe_dump({"name": "segmenter", "model": model}))
+    return path
+
+
+def released_file(path, recipe):
+    """A file with the released names of Segmenter's authors."""
+    from seg_models.train import model_from_recipe, read_recipe
+
+    torch.manual_seed(0)
+    state = model_from_recipe(read_recipe(recipe), CLASSES).state_dict()
+    torch.save({"model": {k.replace("backbone.vit.", "encoder."): v for k, v in state.items()}}, path)
+    return path
+
+
+def test_a_released_file_is_scored_in_windows_and_the_report_says_how(rooms, recipe, tmp_path, capsys):
+    report = tmp_path / "report.json"
+    released = released_file(tmp_path / "released.pth", recipe)
+    arguments = ["--released", str(released), "--recipe", str(recipe), "--data", str(rooms)]
+    assert main([*arguments, "--mode", "slide", "--stride", "32", "--json", str(report)]) == 0
+    assert "mode slide, window 64, stride 32, small_inputs upsample" in capsys.readouterr().out
+    figures = json.loads(report.read_text())
+    assert figures["protocol"]["stride"] == 32
+    assert figures["images"] == 3
+    assert 0 <= figures["miou"] <= 1
+
+
+def test_a_released_file_becomes_a_deployment_model(rooms, recipe, tmp_path, capsys):
+    released, out = released_file(tmp_path / "released.pth", recipe), tmp_path / "model.onnx"
+    content = yaml.safe_load(recipe.read_text()) | {"data": {"roots": [str(rooms)]}}
+    with_data = tmp_path / "recipe.yaml"
+    with_data.write_text(yaml.safe_dump(content))
+    arguments = ["--released", str(released), "--out", str(out)]
+    assert export.main([*arguments, "--recipe", str(with_data)]) == 0
+    assert main(["--onnx", str(out), "--data", str(rooms)]) == 0
+    by_file = capsys.readouterr().out.splitlines()[-1]
+    assert main(["--released", str(released), "--recipe", str(recipe), "--data", str(rooms)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == by_file
+    assert export.main(arguments) == 2
+    assert "--released needs --recipe" in capsys.readouterr().err
+
+
+def test_a_released_backbone_alone_and_one_without_a_recipe_are_refused(rooms, recipe, tmp_path, capsys):
+    import timm
+
+    path = tmp_path / "backbone.pth"
+    vit = timm.create_model("vit_tiny_patch16_224", patch_size=8, img_size=64, embed_dim=32, depth=2, num_heads=2)
+    torch.save(vit.state_dict(), path)
+    assert main(["--released", str(path), "--recipe", str(recipe), "--data", str(rooms)]) == 2
+    assert "expected a whole model, found a backbone" in capsys.readouterr().err
+    assert main(["--released", str(path), "--data", str(rooms)]) == 2
+    assert "--released needs --recipe" in capsys.readouterr().err
+
+
+def test_a_deployment_model_has_one_way_to_be_scored(rooms, capsys):
+    assert main(["--onnx", "model.onnx", "--data", str(rooms), "--mode", "whole"]) == 2
+    assert "a deployment model has one input size" in capsys.readouterr().err
