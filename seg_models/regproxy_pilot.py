@@ -75,7 +75,8 @@ class RegProxyPilot(SegmentationModel):
         padded = pad_to_stride(image, self.stride)
         height, width = image.shape[-2:]
         cell = (self.stride, self.stride)
-        with torch.no_grad():
+        # Not in bfloat16 either: positions of some hundred pixels would be rounded to two, and pixels change owner.
+        with torch.no_grad(), torch.autocast(padded.device.type, enabled=False):
             rgb = padded.float() * self.std + self.mean  # type: ignore[operator]
             choice = slic(rgb, cell, self.compactness, self.slic_iterations)
             boxes = bounding_boxes(choice, cell)  # (B, R, C, 4)
@@ -106,7 +107,7 @@ def align_boxes(image: Tensor, boxes: Tensor, side: int) -> Tensor:
 
     Args:
         image: float (B, C, H, W).
-        boxes: float (B, N, 4), x0, y0, x1, y1 in pixels, at most 3 * `side` long.
+        boxes: float (B, N, 4), x0, y0, x1, y1 in pixels, inside the image and at most 3 * `side` long.
         side: P, pixels along a cell and along a patch.
 
     Returns:

@@ -152,3 +152,12 @@ def test_boxes_are_aligned_as_torchvision_does():
     expected = roi_align(image, list(boxes), (8, 8), aligned=True).unflatten(0, (2, 30))
     # The positions go through a division by the image's size and back.
     torch.testing.assert_close(align_boxes(image, boxes, 8), expected, rtol=0, atol=2e-5)
+
+
+def test_mixed_precision_leaves_the_superpixels_as_they_are():
+    model = tiny()
+    image = torch.randn(1, 3, 256, 384, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = model(image).superpixels
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(model(image).superpixels, expected)
