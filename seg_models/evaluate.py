@@ -101,8 +101,12 @@ def protocol_predictor(model: SegmentationModel, protocol: Protocol) -> Predict:
     return predict
 
 
-def default_windows(model: SegmentationModel, window: int | None, stride: int | None) -> tuple[int, int, str]:
-    """Window, stride and treatment of smaller images, where they are not given.
+def default_windows(
+    model: SegmentationModel, window: int | None, stride: int | None, small_inputs: str | None
+) -> tuple[int, int, str]:
+    """Window, stride and treatment of smaller images: as given, else the network's input and the released way.
+
+    The stride is then the window, but 32 less for Segmenter. SegViT's differ by data set: see `inference.py`.
 
     Raises:
         ProtocolError: no window is given, and the network's input is no square that could be one.
@@ -111,8 +115,11 @@ def default_windows(model: SegmentationModel, window: int | None, stride: int | 
         if model.image_size[0] != model.image_size[1]:
             raise ProtocolError(f"the network's input is {model.image_size}, no square; give the window's side")
         window = model.image_size[0]
-    small = {Segmenter: "upsample", RegProxy: "pad"}
-    return window, window if stride is None else stride, small.get(type(model), "keep")  # type: ignore[call-overload]
+    if isinstance(model, Segmenter):
+        default = window - 32, "upsample"
+    else:
+        default = window, "pad" if isinstance(model, RegProxy) else "keep"
+    return window, default[0] if stride is None else stride, small_inputs or default[1]
 
 
 def onnx_predictor(path: Path) -> tuple[Predict, int]:
@@ -177,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--split", default="val", help="the split to score; say in reports which")
     parser.add_argument("--mode", choices=MODES, default="resize", help="default: %(default)s, as the robot does")
     parser.add_argument("--window", type=int, help="side of the windows of slide (default: the network's input)")
-    parser.add_argument("--stride", type=int, help="of slide (default: the window)")
+    parser.add_argument("--stride", type=int, help="of slide (default: the window; 32 less for Segmenter)")
     parser.add_argument(
         "--small-inputs", choices=SMALL_INPUTS, help="of slide (default: the architecture's released way)"
     )
@@ -187,6 +194,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--flip", action="store_true", help="average with the mirrored image")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args(arguments)
+    for option in ("window", "stride", "small_inputs"):
+        if getattr(args, option) is not None and args.mode != "slide":
+            parser.error(f"--{option.replace('_', '-')} is of --mode slide; the mode is {args.mode}")
+    if args.recipe and not args.released:
+        parser.error("--recipe is of --released; a checkpoint carries its own")
     protocol = Protocol(args.mode, 0, 0, "keep", args.short_side, args.longest_ratio, tuple(args.scales), args.flip)
     try:
         data = FolderDataset([args.data], args.split)
@@ -199,8 +211,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             model = model_of(args, len(data.table.names))
             if args.mode == "slide":
-                window, stride, small = default_windows(model, args.window, args.stride)
-                small = args.small_inputs or small
+                window, stride, small = default_windows(model, args.window, args.stride, args.small_inputs)
                 protocol = dataclasses.replace(protocol, window=window, stride=stride, small_inputs=small)
             predict, classes = protocol_predictor(model, protocol), model.num_classes
         if classes != len(data.table.names):
@@ -216,7 +227,9 @@ def main(arguments: list[str] | None = None) -> int:
     print(
         f"mIoU {scores.miou:.4f}  pixel accuracy {scores.pixel_accuracy:.4f}  ({len(data)} images of {args.data}/{args.split})"
     )
-    if args.mode != "resize":
+    if args.mode == "resize":
+        print("each image squeezed into the network's input")
+    else:
         print(", ".join(f"{key} {value}" for key, value in dataclasses.asdict(protocol).items()))
     if args.json:
         figures = {

@@ -75,15 +75,16 @@ def test_scales_and_flip_change_the_scores_and_a_mirrored_image_mirrors_them(roo
 @pytest.mark.parametrize(
     ("name", "window", "stride", "expected"),
     [
-        ("segmenter", None, None, (64, 64, "upsample")),
+        ("segmenter", None, None, (64, 32, "upsample")),
         ("regproxy", None, 32, (64, 32, "pad")),
         ("segvit", 48, 24, (48, 24, "keep")),
+        ("segvit", 48, None, (48, 48, "keep")),
     ],
 )
 def test_windows_default_to_the_networks_input_and_the_released_treatment_of_small_images(
     name, window, stride, expected
 ):
-    assert default_windows(tiny_model(name, CLASSES, (64, 64)), window, stride) == expected
+    assert default_windows(tiny_model(name, CLASSES, (64, 64)), window, stride, None) == expected
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_what_does_not_fit_together_is_refused(protocol, message):
 
 def test_a_window_has_to_be_given_where_the_networks_input_is_no_square():
     with pytest.raises(ProtocolError, match=r"the network's input is \(64, 96\), no square; give the window's side"):
-        default_windows(tiny_model("linear", CLASSES, (64, 96)), None, None)
+        default_windows(tiny_model("linear", CLASSES, (64, 96)), None, None, None)
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +146,9 @@ def test_a_released_file_becomes_a_deployment_model(rooms, recipe, tmp_path, cap
     arguments = ["--released", str(released), "--out", str(out)]
     assert export.main([*arguments, "--recipe", str(with_data)]) == 0
     assert main(["--onnx", str(out), "--data", str(rooms)]) == 0
-    by_file = capsys.readouterr().out.splitlines()[-1]
+    by_file = capsys.readouterr().out.splitlines()[-2:]
     assert main(["--released", str(released), "--recipe", str(recipe), "--data", str(rooms)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == by_file
+    assert capsys.readouterr().out.splitlines()[-2:] == by_file
     assert export.main(arguments) == 2
     assert "--released needs --recipe" in capsys.readouterr().err
 
@@ -167,3 +168,16 @@ def test_a_released_backbone_alone_and_one_without_a_recipe_are_refused(rooms, r
 def test_a_deployment_model_has_one_way_to_be_scored(rooms, capsys):
     assert main(["--onnx", "model.onnx", "--data", str(rooms), "--mode", "whole"]) == 2
     assert "a deployment model has one input size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--window", "64"], "--window is of --mode slide; the mode is resize"),
+        (["--recipe", "r.yaml"], "--recipe is of --released"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(options, message, capsys):
+    with pytest.raises(SystemExit):
+        main(["--checkpoint", "last.ckpt", *options])
+    assert message in capsys.readouterr().err
