@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import json
 import statistics
 import sys
@@ -95,6 +96,12 @@ SCALES = {
                 "RSSeg on CSWin", "rsseg_pyramid", "cswin_tiny", {**TINY_CSWIN, "hidden_width": 192, "interval": 3}
             ),
             Contestant("Superpixel Transformer", "superpixel_transformer", "mobilenetv4_conv_small", {"width": 96}),
+            Contestant(
+                "Superpixel Transformer, loss on all pixels",
+                "superpixel_transformer",
+                "mobilenetv4_conv_small",
+                {"width": 96, "hard_pixel_fraction": 1.0},
+            ),
         ),
     ),
     "small": Scale(
@@ -113,6 +120,12 @@ SCALES = {
             Contestant("RSSeg", "rsseg", "vit_small_patch16_384"),
             Contestant("RSSeg on CSWin", "rsseg_pyramid", "cswin_tiny"),
             Contestant("Superpixel Transformer", "superpixel_transformer", "resnet50"),
+            Contestant(
+                "Superpixel Transformer, loss on all pixels",
+                "superpixel_transformer",
+                "resnet50",
+                {"hard_pixel_fraction": 1.0},
+            ),
         ),
     ),
 }
@@ -178,7 +191,7 @@ class Trainer:
 
 
 def score(model: SegmentationModel, data: FolderDataset, size: tuple[int, int], device: str) -> ConfusionMatrix:
-    """Labels at the network's size, scored at the size of each mask (nearest), as `seg_models.evaluate` does."""
+    """Labels at the network's size, scored at the size of each mask (nearest). Images shrink as in training, by area."""
     confusion = ConfusionMatrix(len(data.table.names))
     model.eval()
     for index in range(len(data)):
@@ -207,14 +220,7 @@ def run(contestant: Contestant, scale: Scale, steps: int, seed: int, data: Path,
     for images, labels in Pictures(training, scale.size).batches(scale, steps, seed):
         trainer.step(images, labels)
     scores = score(model, unseen, scale.size, device).scores()
-    return {
-        "name": contestant.name,
-        "seed": seed,
-        "steps": steps,
-        "miou": scores.miou,
-        "pixel_accuracy": scores.pixel_accuracy,
-        "images": len(unseen),
-    }
+    return {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy, "images": len(unseen)}
 
 
 def costs(scale: Scale, num_classes: int, device: str, rounds: int = 5) -> dict[str, dict[str, Any]]:
@@ -303,7 +309,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: PyTorch's choice")
     args = parser.parse_args(arguments)
     scale = SCALES[args.scale]
-    steps = args.steps or scale.steps
+    steps = scale.steps if args.steps is None else args.steps
+    if args.seeds < 1 or steps < 1:
+        parser.error(f"--seeds is {args.seeds}, --steps {steps}; expected at least 1")
+    try:
+        classes = len(FolderDataset([args.data], "train").table.names)
+    except ValueError as error:
+        parser.error(str(error))
     if args.threads:
         torch.set_num_threads(args.threads)
         cv2.setNumThreads(args.threads)
@@ -311,24 +323,25 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = set(args.only or ()) - set(names)
     if unknown:
         parser.error(f"no model {', '.join(sorted(unknown))}; there are: {', '.join(names)}")
+    chosen = tuple(c for c in scale.contestants if not args.only or c.name in args.only)
     args.out.mkdir(parents=True, exist_ok=True)
     log = args.out / "runs.jsonl"
     runs = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
     for seed in range(args.seeds):  # seeds outside: a stopped benchmark has every model once first
-        for contestant in scale.contestants:
-            if args.only and contestant.name not in args.only:
-                continue
-            if any((r["name"], r["seed"], r["steps"]) == (contestant.name, seed, steps) for r in runs):
+        for contestant in chosen:
+            key = {"scale": args.scale, "name": contestant.name, "seed": seed, "steps": steps, "data": args.data.name}
+            if any(key.items() <= r.items() for r in runs):
                 continue
             started = time.perf_counter()
-            figures = run(contestant, scale, steps, seed, args.data, args.device)
+            figures = key | run(contestant, scale, steps, seed, args.data, args.device)
             runs.append(figures)
             with log.open("a") as file:
                 file.write(json.dumps(figures) + "\n")
             seconds = time.perf_counter() - started
             print(f"{contestant.name}, seed {seed}: mIoU {figures['miou']:.3f}, {seconds:.0f} s", flush=True)
-    cost = costs(scale, len(FolderDataset([args.data], "train").table.names), args.device)
-    text = table([r for r in runs if r["steps"] == steps], cost)
+    of_these = {"scale": args.scale, "steps": steps, "data": args.data.name}
+    cost = costs(dataclasses.replace(scale, contestants=chosen), classes, args.device)
+    text = table([r for r in runs if of_these.items() <= r.items()], cost)
     (args.out / "table.md").write_text(text)
     print(text)
     return 0

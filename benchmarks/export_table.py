@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,11 @@ def table(results: list[dict[str, Any]]) -> str:
     def engine(outcome: dict[str, Any] | None) -> str:
         if outcome is None:
             return ""
-        return f"built, {outcome['seconds']:.0f} s" if outcome["ok"] else outcome["problem"]
+        return f"built, {outcome['seconds']:.0f} s" if outcome["ok"] else cell(outcome["problem"])
+
+    def cell(text: str) -> str:
+        """Text that does not break the table."""
+        return " ".join(text.replace("|", "/").split())
 
     found = {r["name"]: r for r in results}
     head = (
@@ -128,7 +133,7 @@ def table(results: list[dict[str, Any]]) -> str:
         owners = f"{100 * r['superpixel_agreement']:.3f}" if "superpixel_agreement" in r else ""
         cells = [r["name"], "x".join(map(str, r["size"]))]
         if r["problem"]:
-            cells += [r["problem"].replace("|", "/"), "", "", "", "", ""]
+            cells += [cell(r["problem"]), "", "", "", "", ""]
         else:
             cells += [
                 f"{100 * r['label_agreement']:.3f}",
@@ -162,6 +167,8 @@ def main(arguments: list[str] | None = None) -> int:
         (configuration,) = [c for c in CONFIGURATIONS if c.name == args.one]
         print(json.dumps(check(configuration, args.images, args.count)))
         return 0
+    if find_spec("tensorrt_rtx") is None:
+        parser.error("needs TensorRT for RTX: pip install tensorrt-rtx-cu13 (Linux x86-64, no GPU needed)")
     args.out.mkdir(parents=True, exist_ok=True)
     log = args.out / "runs.jsonl"
     results = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
@@ -182,9 +189,10 @@ def main(arguments: list[str] | None = None) -> int:
         results.append(result)
         with log.open("a") as file:
             file.write(json.dumps(result) + "\n")
-        (args.out / "table.md").write_text(table(results))
         print(f"{configuration.name}: {time.perf_counter() - started:.0f} s {result['problem']}", flush=True)
-    print((args.out / "table.md").read_text())
+    text = table(results)
+    (args.out / "table.md").write_text(text)
+    print(text)
     return 0
 
 

@@ -141,14 +141,15 @@ def unwrap(content: Any, where: str) -> dict[str, Tensor]:
     Raises:
         CheckpointError: there is none.
     """
-    while isinstance(content, Mapping):
-        inner = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None)
-        if inner is None:
-            break
-        content = inner
+    for _ in range(2):  # no more: a file may hold a dictionary that holds itself
+        if isinstance(content, Mapping):
+            wrapped_in = (content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping))
+            content = next(wrapped_in, content)
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(f"{where} holds {type(content).__name__}; expected a dictionary of tensors")
     strange = [key for key, value in content.items() if not isinstance(value, Tensor)]
+    if not strange and not all(isinstance(key, str) for key in content):
+        raise CheckpointError(f"{where} holds tensors under {next(iter(content))!r}; expected names")
     if strange:
         raise CheckpointError(f"{where} holds {strange[0]!r}, which is no tensor; expected a dictionary of tensors")
     wrapped = all(key.startswith("module.") for key in content)  # by DataParallel

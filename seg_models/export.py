@@ -99,7 +99,7 @@ def export_onnx(
     """Write the deployment model after checking it.
 
     Args:
-        model: any architecture; its `image_size` becomes the file's input size. The batch stays free.
+        model: any architecture, put into eval mode; its `image_size` becomes the file's input size. The batch stays free.
         table: names and palette of its K classes.
         origin: written into the metadata.
         out: the file; written only if the check passes, and then at once.
@@ -248,8 +248,10 @@ def compare(
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     equal = owners_equal = pixels = 0
     difference = 0
-    for image in images:
-        batch = cv2.resize(image, deployment.model.image_size[::-1], interpolation=cv2.INTER_LINEAR)[None]
+    size = deployment.model.image_size  # (H, W)
+    resized = [cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR) for image in images]
+    # Two at once where there are two: the batch is free, and a file that mixed its images up would not be seen by one.
+    for batch in (np.stack(resized[i : i + 2]) for i in range(0, len(resized), 2)):
         with torch.inference_mode():
             expected = [output.numpy() for output in deployment(torch.from_numpy(batch))]
         actual = session.run(None, {"image": batch})
@@ -275,18 +277,23 @@ def read_images(folder: Path, limit: int = 8) -> list[np.ndarray]:
     """Up to `limit` RGB images, evenly spread over a folder and those below it.
 
     Raises:
-        ExportError: no folder, or no image in it.
+        ExportError: no folder, no image in it, or one that cannot be decoded.
     """
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
     if not paths:
         raise ExportError(f"no .jpg or .png below {folder}; --images needs a folder of real images to check with")
-    step = max(1, len(paths) // limit)
-    read = [cv2.imread(str(path), cv2.IMREAD_COLOR) for path in paths[::step][:limit]]
-    return [cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for image in read if image is not None]
+    chosen = np.linspace(0, len(paths) - 1, min(len(paths), limit)).round().astype(int)
+    images = []
+    for path in (paths[i] for i in chosen):
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            raise ExportError(f"{path} cannot be decoded as an image; replace or delete it")
+        images.append(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    return images
 
 
 def source_commit() -> str:
-    """The repository's commit, with a + where it has changes; "unknown" outside a checkout."""
+    """The repository's commit, with a + where this package's files differ from it; "unknown" outside a checkout."""
     root = Path(__file__).parent
     try:
         commit = subprocess.run(
@@ -340,7 +347,7 @@ def main(arguments: list[str] | None = None) -> int:
         training_data = data.description or str(data.roots)
         origin = Origin(recipe.name, recipe.model.name, training_data, args.license, source_commit())
         figures = export_onnx(model, table, origin, args.out, read_images(folder), args.precision)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB); against PyTorch: {figures}")

@@ -76,7 +76,7 @@ class RegProxyPilot(SegmentationModel):
         height, width = image.shape[-2:]
         cell = (self.stride, self.stride)
         # Not in bfloat16 either: positions of some hundred pixels would be rounded to two, and pixels change owner.
-        with torch.no_grad(), torch.autocast(padded.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast("cuda" if padded.is_cuda else "cpu", enabled=False):
             rgb = padded.float() * self.std + self.mean  # type: ignore[operator]
             choice = slic(rgb, cell, self.compactness, self.slic_iterations)
             boxes = bounding_boxes(choice, cell)  # (B, R, C, 4)

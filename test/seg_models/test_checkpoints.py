@@ -217,3 +217,13 @@ def test_missing_file_and_content_without_tensors_are_refused(tmp_path):
     torch.save({"when": datetime.date(2020, 1, 1), "model": {"weight": torch.zeros(1)}}, tmp_path / "date.pth")
     with pytest.raises(CheckpointError, match=r"it asks for datetime.date; expected tensors and plain values alone"):
         read_checkpoint(tmp_path / "date.pth")
+
+
+def test_a_file_that_holds_itself_and_one_without_names_are_refused(tmp_path):
+    endless: dict = {}
+    endless["model"] = endless
+    model = build_model("linear", "vit_tiny_patch16_224", 3, (32, 32), timm_options={"embed_dim": 24, "depth": 1})
+    for content, message in ((endless, "'model', which is no tensor"), ({0: torch.zeros(1)}, "tensors under 0")):
+        torch.save(content, tmp_path / "file.pth")
+        with pytest.raises(CheckpointError, match=message):
+            load_released(model, tmp_path / "file.pth")

@@ -5,6 +5,7 @@ The full-size table is docs/export.md; these are the same checks on tiny models.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from onnx import TensorProto
 from benchmarks.export_table import build_engine, sharpen
 from seg_models.data.labels import LabelTable
 from seg_models.export import TOLERANCES, ExportError, Origin, export_onnx
-from seg_models.half_precision import HalfPrecisionError, half_tensor, score_nodes, to_half
+from seg_models.half_precision import HalfPrecisionError, half_tensor, score_outputs, to_half
 from test.seg_models.overfit import drawn_rooms
 from test.seg_models.tiny_models import ON_VIT, hybrid_options, tiny_model
 
@@ -70,6 +71,7 @@ def test_file_agrees_with_the_model_and_with_its_half_precision_form_builds_in_t
     assert figures.get("superpixel_agreement", 1.0) > 0.999
     half = tmp_path / "half.onnx"
     model = to_half(onnx.load(str(path)))
+    assert_half_agrees(path, model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(half))
     # Operators that overflow in float16 read float32.
@@ -83,6 +85,20 @@ def test_file_agrees_with_the_model_and_with_its_half_precision_form_builds_in_t
     for file in (path, half):
         outcome = build_engine(file, SIZE)
         assert outcome["ok"], outcome["problem"]
+
+
+def assert_half_agrees(path: Path, half: onnx.ModelProto) -> None:
+    """The float16 file against the float32 one, which agrees with PyTorch, on the drawn images."""
+    images, _, _ = drawn_rooms(3, *SIZE)
+    full = onnxruntime.InferenceSession(str(path)).run(None, {"image": images})
+    short = onnxruntime.InferenceSession(half.SerializeToString()).run(None, {"image": images})
+    tolerance = TOLERANCES["float16"]
+    same = full[0] == short[0]
+    assert same.mean() >= tolerance.agreement
+    difference = np.abs(full[1].astype(int) - short[1].astype(int))
+    assert difference[same].max() <= tolerance.confidence
+    for owners, half_owners in zip(full[2:], short[2:], strict=True):
+        assert (owners == half_owners).mean() >= tolerance.agreement
 
 
 def test_half_precision_export_is_smaller_and_agrees_in_all_but_ties(tmp_path):
@@ -107,10 +123,10 @@ def test_attention_scores_too_large_for_half_precision_survive():
     """Scores of 1e6 with an exact softmax: in float16 they would be infinite, and the softmax not a number."""
     nodes = [
         onnx.helper.make_node("Cast", ["image"], ["x"], "cast", to=TensorProto.FLOAT),
-        onnx.helper.make_node("MatMul", ["x", "weight"], ["scores"], "product"),
-        onnx.helper.make_node("Mul", ["scores", "scale"], ["scaled"], "scaling"),
-        onnx.helper.make_node("Softmax", ["scaled"], ["weights"], "softmax", axis=-1),
-        onnx.helper.make_node("MatMul", ["weights", "values"], ["mixed"], "mixing"),
+        onnx.helper.make_node("MatMul", ["x", "weight"], ["scores"]),  # names of nodes are optional
+        onnx.helper.make_node("Mul", ["scores", "scale"], ["scaled"]),
+        onnx.helper.make_node("Softmax", ["scaled"], ["weights"], axis=-1),
+        onnx.helper.make_node("MatMul", ["weights", "values"], ["mixed"]),
         onnx.helper.make_node("Cast", ["mixed"], ["labels"], "out", to=TensorProto.UINT8),
     ]
     weights = {
@@ -126,7 +142,7 @@ def test_attention_scores_too_large_for_half_precision_survive():
         [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
-    assert score_nodes(model.graph) == {"product", "scaling"}
+    assert score_outputs(model.graph) == {"scores", "scaled"}
     half = to_half(model)
     assert {t.name: t.data_type for t in half.graph.initializer}["values_half"] == TensorProto.FLOAT16
     session = onnxruntime.InferenceSession(half.SerializeToString())
@@ -136,11 +152,13 @@ def test_attention_scores_too_large_for_half_precision_survive():
 
 def test_a_lone_tiny_number_stays_above_zero_in_half_precision():
     """1e-12 is what norms are kept above before something is divided by them."""
-    floor = onnx.numpy_helper.to_array(half_tensor(onnx.numpy_helper.from_array(np.array(1e-12, np.float32), "floor")))
-    assert floor == np.finfo(np.float16).tiny
-    weights = np.array([1e-12, 1.0, 1e6], np.float32)
-    halved = onnx.numpy_helper.to_array(half_tensor(onnx.numpy_helper.from_array(weights, "weights")))
-    assert halved.tolist() == [0.0, 1.0, 65504.0]
+
+    def halved(*values: float) -> list[float]:
+        tensor = onnx.numpy_helper.from_array(np.array(values, np.float32), "weights")
+        return onnx.numpy_helper.to_array(half_tensor(tensor, "half")).tolist()
+
+    assert halved(1e-12) == [np.finfo(np.float16).tiny]
+    assert halved(1e-12, 1.0, 1e6, -np.inf) == [0.0, 1.0, 65504.0, -np.inf]
 
 
 def test_a_file_with_floating_inputs_is_refused():
