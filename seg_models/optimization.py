@@ -198,12 +198,12 @@ def parameters_without_decay(model: SegmentationModel, rules: Iterable[str]) -> 
                     free.update(f"{prefix}.{name}" for name, _ in module.named_parameters(recurse=False))
             continue
         for name, parameter in model.named_parameters():
-            last = name.rpartition(".")[2]
+            last, in_backbone = name.rpartition(".")[2], name.startswith("backbone.")
             if (
                 (rule == "vectors" and parameter.ndim <= 1)
                 or (rule == "learned_grids" and parameter.shape[:1] == (1,))
-                or (rule == "position_embeddings" and last == "pos_embed")
-                or (rule == "class_tokens" and last in ("cls_token", "dist_token"))
+                or (rule == "position_embeddings" and in_backbone and last == "pos_embed")
+                or (rule == "class_tokens" and in_backbone and last in ("cls_token", "dist_token"))
             ):
                 free.add(name)
     return free

@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates of every published configuration: `python -m seg_models.summary [--json]`.
+"""Parameters and multiply-accumulates of the configurations in the papers' tables: `python -m seg_models.summary [--json]`.
 
 Counting rules (all five papers call multiply-accumulates FLOPs; an image of the configuration's size, batch 1):
 
@@ -33,7 +33,8 @@ PARAMETER_TOLERANCE = 0.01
 
 
 def multiply_accumulates(model: SegmentationModel, size: tuple[int, int]) -> int:
-    """The common rule, for one image of `size`. Sets the model to eval mode and its parameters to need no gradient."""
+    """The common rule, for one image of `size`. Sets the model to eval mode and its parameters to need no gradient: the
+    counter hooks on to gradients even where none are recorded."""
     model.eval().requires_grad_(False)
     image = torch.empty(1, 3, *size, device=next(model.parameters()).device)
     # The fused attention kernels count as 0 on some devices; the plain one is two matrix products.
@@ -58,10 +59,12 @@ def regproxy_multiply_accumulates(model: SegmentationModel, size: tuple[int, int
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear) and not (name.startswith("backbone.") and ".attn." in name)
     ]
-    with torch.no_grad():
-        model.eval()(torch.empty(1, 3, *size, device=next(model.parameters()).device))
-    for handle in handles:
-        handle.remove()
+    try:
+        with torch.no_grad():
+            model.eval()(torch.empty(1, 3, *size, device=next(model.parameters()).device))
+    finally:
+        for handle in handles:
+            handle.remove()
     return total
 
 
@@ -88,13 +91,13 @@ class Row:
     macs_by_paper_rule: int
 
     @property
-    def published_params(self) -> float | None:
+    def published_params(self) -> int | None:
         """As printed, in single parameters."""
         printed = self.configuration.published_params_m
         return None if printed is None else round(printed * 1e6)
 
     @property
-    def published_macs(self) -> float | None:
+    def published_macs(self) -> int | None:
         """As printed, in single multiply-accumulates."""
         printed = self.configuration.published_gmac
         return None if printed is None else round(printed * 1e9)

@@ -16,13 +16,34 @@ from seg_models.vit_backbone import TokenBackbone
 PUBLISHED = [c for c in CONFIGURATIONS if c.published_params_m or c.published_gmac]
 
 
+# By how much multiply-accumulates differ from the printed ones, in percent, where a note says why.
+NOTED = {
+    "RegProxy-R50+L/32, ADE20K": 40.8,
+    "Seg-B-Mask/16, Pascal Context": -2.0,
+    "RSSeg ViT-B, two paths alone": -2.8,
+    "RSSeg BEiT-B, two paths alone": -3.1,
+    "RSSeg ViT-B, Cityscapes": -1.6,
+    "RSSeg CSWin-T, Cityscapes": -16.0,
+    "RSSeg CSWin-S, Cityscapes": -9.8,
+    "SP-Transformer ResNet-50, 1 layer, 32x64, Cityscapes": -11.7,
+    "SP-Transformer ResNet-50, 16x32, Cityscapes": -12.0,
+    "SP-Transformer ResNet-50, 32x64, Cityscapes": -11.9,
+    "SP-Transformer ResNet-50, 64x128, Cityscapes": -8.4,
+    "SP-Transformer ConvNeXt-L, 32x64, Cityscapes": -4.4,
+    "SP-Transformer ResNet-50, ADE20K": -10.8,
+}
+
+
 @pytest.mark.parametrize("configuration", PUBLISHED, ids=lambda c: c.name)
 def test_figures_are_the_published_ones_or_the_reason_is_given(configuration):
     row = count(configuration)
     assert row.params_agree or configuration.note
-    if row.published_macs is not None and not configuration.note:
+    if row.published_macs is not None:
+        percent = 100 * (row.macs_by_paper_rule / row.published_macs - 1)
         # Printed with two or three digits, and the papers' counter also has norms, which the rules here leave out.
-        assert row.macs_by_paper_rule == pytest.approx(row.published_macs, rel=0.015)
+        expected, tolerance = (NOTED[configuration.name], 0.1) if configuration.name in NOTED else (0.0, 1.5)
+        assert percent == pytest.approx(expected, abs=tolerance)
+        assert configuration.note or configuration.name not in NOTED
 
 
 def test_only_what_the_papers_print_wrongly_or_round_off_misses_the_parameters():
