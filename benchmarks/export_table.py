@@ -3,16 +3,17 @@
     .venv-test/bin/python -m benchmarks.export_table --images data/rooms/images/val --out out/export_table
 
 Each configuration is built with random weights at its published size, the class scores spread out as a trained model's
-are (`sharpen`), and exported by the contract, which compares ONNX Runtime with PyTorch on real images. The file and its
-float16 form are then parsed and built into an engine by TensorRT for RTX, whose parser is TensorRT's and which builds
-without a GPU. Each is a line in `runs.jsonl`, made in a process of its own; what is there already is not done again.
-`table.md` is the table of docs/export.md.
+are (`sharpen`), and exported by the contract, which compares ONNX Runtime with PyTorch on real images. The float16 form
+is compared, too, whatever the outcome. Both are then parsed and built into an engine by TensorRT for RTX, whose parser is
+TensorRT's and which builds without a GPU. Each is a line in `runs.jsonl`, made in a process of its own; what is there
+already is not done again. `table.md` is the table of docs/export.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,7 @@ from torch import nn
 
 from seg_models.configurations import CONFIGURATIONS, Configuration
 from seg_models.data.labels import LabelTable
-from seg_models.export import Origin, export_onnx, read_images
+from seg_models.export import DeploymentModel, Origin, Tolerance, compare, export_onnx, read_images
 from seg_models.half_precision import to_half
 from seg_models.segmentation_model import SegmentationModel
 
@@ -41,11 +42,16 @@ def distinct() -> list[Configuration]:
 
 
 def sharpen(model: SegmentationModel, spread: float = 4.0) -> None:
-    """Give the class scores a standard deviation of about `spread`, in place.
+    """Give the class scores a standard deviation of about `spread`, and learned embeddings one of 1, in place.
 
-    Freshly made models give every class nearly the same probability: confidences would agree whatever the file computed.
+    Freshly made models give every class nearly the same probability: confidences would agree whatever the file computed,
+    and labels and superpixels would be ties that the last bit decides.
     The layers that make class scores are those with an output for each class (SegViT: and one for none).
     """
+    for name, parameter in model.named_parameters():
+        if name.rpartition(".")[2] in ("queries", "cls_emb", "class_tokens"):
+            with torch.no_grad():
+                parameter.div_(parameter.std())
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d) and len(module.weight) in (
             model.num_classes,
@@ -90,22 +96,33 @@ def check(configuration: Configuration, images: Path, count: int) -> dict[str, A
     )
     result: dict[str, Any] = {"name": configuration.name, "size": list(configuration.size), "problem": ""}
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
+        path, half = Path(folder) / "model.onnx", Path(folder) / "half.onnx"
+        chosen = read_images(images, count)
         started = time.perf_counter()
         try:
             origin = Origin(configuration.name, configuration.architecture, "none: random weights")
-            result |= export_onnx(model, labels, origin, path, read_images(images, count))
+            result |= export_onnx(model, labels, origin, path, chosen)
+            result |= {"export_s": time.perf_counter() - started, "file_mb": path.stat().st_size / 1e6}
+            onnx.save(to_half(onnx.load(str(path))), str(half))
+            result["half_mb"] = half.stat().st_size / 1e6
+            result["half"] = compare(DeploymentModel(model).eval(), half, chosen, Tolerance(0.0, 255))
         except ValueError as error:
             return result | {"problem": str(error)[:300]}
         del model
-        result |= {"export_s": time.perf_counter() - started, "file_mb": path.stat().st_size / 1e6}
+        print(json.dumps(result), flush=True)  # stays if the builder runs out of memory
         result["float32"] = build_engine(path, configuration.size)
-        half = Path(folder) / "half.onnx"
-        onnx.save(to_half(onnx.load(str(path))), str(half))
         path.unlink()
-        result["half_mb"] = half.stat().st_size / 1e6
         result["float16"] = build_engine(half, configuration.size)
     return result
+
+
+def stopped(done: subprocess.CompletedProcess[str]) -> str:
+    """Why a process did not finish."""
+    if done.returncode < 0:
+        return f"stopped: {signal.Signals(-done.returncode).name}" + (
+            ", as when memory runs out" if done.returncode == -signal.SIGKILL else ""
+        )
+    return f"stopped: {(done.stderr.strip().splitlines() or ['no message'])[-1][:200]}"
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -116,33 +133,32 @@ def table(results: list[dict[str, Any]]) -> str:
             return ""
         return f"built, {outcome['seconds']:.0f} s" if outcome["ok"] else cell(outcome["problem"])
 
+    def agreement(figures: dict[str, Any] | None) -> list[str]:
+        if figures is None:
+            return ["", "", ""]
+        owners = f"{100 * figures['superpixel_agreement']:.3f}" if "superpixel_agreement" in figures else ""
+        return [f"{100 * figures['label_agreement']:.3f}", owners, f"{figures['confidence_difference']:.0f}"]
+
     def cell(text: str) -> str:
         """Text that does not break the table."""
         return " ".join(text.replace("|", "/").split())
 
     found = {r["name"]: r for r in results}
     head = (
-        "| configuration | input | labels equal % | superpixels equal % | confidence, of 255 | MB | TensorRT float32 "
-        "| TensorRT float16 |"
+        "| configuration | input | MB | labels equal % | superpixels equal % | confidence, of 255 | float16: labels "
+        "| superpixels | confidence | TensorRT float32 | TensorRT float16 |"
     )
-    lines = [head, "|" + "---|" * 8]
+    lines = [head, "|" + "---|" * 11]
     for configuration in CONFIGURATIONS:
         r = found.get(configuration.name)
         if r is None:
             continue
-        owners = f"{100 * r['superpixel_agreement']:.3f}" if "superpixel_agreement" in r else ""
         cells = [r["name"], "x".join(map(str, r["size"]))]
         if r["problem"]:
-            cells += [cell(r["problem"]), "", "", "", "", ""]
+            cells += [cell(r["problem"]), *[""] * 8]
         else:
-            cells += [
-                f"{100 * r['label_agreement']:.3f}",
-                owners,
-                f"{r['confidence_difference']:.0f}",
-                f"{r['file_mb']:.0f}",
-                engine(r.get("float32")),
-                engine(r.get("float16")),
-            ]
+            cells += [f"{r['file_mb']:.0f}", *agreement(r), *agreement(r.get("half"))]
+            cells += [engine(r.get("float32")), engine(r.get("float16"))]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -181,11 +197,13 @@ def main(arguments: list[str] | None = None) -> int:
         command += ["--images", str(args.images), "--count", str(args.count), "--threads", str(args.threads)]
         started = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode == 0:
-            result = json.loads(done.stdout.strip().splitlines()[-1])
+        printed = done.stdout.strip().splitlines()
+        if printed:
+            result = json.loads(printed[-1])
         else:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            result = {"name": configuration.name, "size": list(configuration.size), "problem": f"stopped: {last[:200]}"}
+            result = {"name": configuration.name, "size": list(configuration.size), "problem": stopped(done)}
+        if printed and done.returncode:
+            result["float32"] = {"ok": False, "seconds": 0.0, "problem": f"builder {stopped(done)}"}
         results.append(result)
         with log.open("a") as file:
             file.write(json.dumps(result) + "\n")

@@ -75,7 +75,10 @@ def test_the_export_table_shows_figures_and_problems():
     name = "RegProxy-Ti/16, ADE20K"
     result = {"name": name, "size": [512, 512], "problem": "", "label_agreement": 0.99996, "superpixel_agreement": 1.0}
     result |= {"confidence_difference": 1, "file_mb": 23.2, "float32": built, "float16": refused}
+    result["half"] = {"label_agreement": 0.9987, "superpixel_agreement": 0.998, "confidence_difference": 3}
     other = {"name": "SegViT-B, ADE20K", "size": [512, 512], "problem": "stopped: killed"}
     lines = export_table.table([other, result]).splitlines()
-    assert lines[2] == f"| {name} | 512x512 | 99.996 | 100.000 | 1 | 23 | built, 3 s | parser: no such operator |"
+    figures = "23 | 99.996 | 100.000 | 1 | 99.870 | 99.800 | 3"
+    assert lines[2] == f"| {name} | 512x512 | {figures} | built, 3 s | parser: no such operator |"
+    assert {line.count("|") for line in lines} == {12}
     assert lines[3].startswith("| SegViT-B, ADE20K | 512x512 | stopped: killed |")
