@@ -126,7 +126,7 @@ class SuperpixelTransformer(SegmentationModel):
         hard_pixel_fraction: share of each image's pixels that the loss counts (0.2, IV-A).
 
     Raises:
-        ValueError: a stride, width or image size that does not fit.
+        ValueError: a stride, width, share or image size that does not fit.
     """
 
     def __init__(
@@ -151,6 +151,8 @@ class SuperpixelTransformer(SegmentationModel):
             raise ValueError(
                 f"superpixel_stride is {superpixel_stride}; it must be a positive multiple of {pixel_stride}, the pixel_stride"
             )
+        if not 0 < hard_pixel_fraction <= 1:
+            raise ValueError(f"hard_pixel_fraction is {hard_pixel_fraction}; expected a number in (0, 1]")
         if width % cross_attention_heads or width % self_attention_heads:
             raise ValueError(
                 f"width {width} must be a multiple of both head counts, {cross_attention_heads} and {self_attention_heads}"

@@ -138,6 +138,7 @@ def test_convnext_gives_its_stem_as_stage_one():
         ({"superpixel_stride": 20}, ValueError, "positive multiple of 8"),
         ({"width": 30}, ValueError, "multiple of both head counts"),
         ({"num_classes": 0}, ValueError, "at least 1"),
+        ({"hard_pixel_fraction": 20}, ValueError, r"hard_pixel_fraction is 20; expected a number in \(0, 1\]"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, error, message):
