@@ -2,11 +2,12 @@
 
     .venv-test/bin/python -m benchmarks.export_table --images data/rooms/images/val --out out/export_table
 
-Each configuration is built with random weights at its published size, the class scores spread out as a trained model's
-are (`sharpen`), and exported by the contract, which compares ONNX Runtime with PyTorch on real images. The float16 form
-is compared, too, whatever the outcome. Both are then parsed and built into an engine by TensorRT for RTX, whose parser is
-TensorRT's and which builds without a GPU. Each is a line in `runs.jsonl`, made in a process of its own; what is there
-already is not done again. `table.md` is the table of docs/export.md.
+Each configuration is built with random weights at its published size, batch norms with the statistics of real images
+(`settle`), the class scores spread out as a trained model's are (`sharpen`), and exported by the contract, which compares
+ONNX Runtime with PyTorch on real images. The float16 form is compared, too, whatever the outcome. Both are then parsed and
+built into an engine by TensorRT for RTX, whose parser is TensorRT's and which builds without a GPU. Each is a line in
+`runs.jsonl`, made in a process of its own; what is there already is not done again. `table.md` is the table of
+docs/export.md.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import onnx
 import torch
 from torch import nn
@@ -63,6 +66,27 @@ def sharpen(model: SegmentationModel, spread: float = 4.0) -> None:
             nn.init.constant_(module.weight, spread)  # over the classes, in Segmenter and RSSeg
 
 
+def settle(model: SegmentationModel, images: list[np.ndarray]) -> None:
+    """Give a convolutional backbone's batch norms the statistics of real images, in place, as training does.
+
+    Without, activations grow from block to block, in MobileNetV4-Conv-M past float16's largest number.
+    """
+    backbone = model.backbone
+    assert isinstance(backbone, nn.Module)
+    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        return
+    height, width = model.image_size
+    batch = np.stack([cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR) for image in images])
+    mean, std = (torch.tensor(model.normalization[name]).reshape(1, 3, 1, 1) for name in ("mean", "std"))
+    for norm in norms:
+        norm.momentum = 1.0  # the statistics of this batch alone
+        norm.train()
+    with torch.no_grad():
+        backbone((torch.from_numpy(batch).permute(0, 3, 1, 2) - mean) / std)
+    model.eval()
+
+
 def build_engine(path: Path, size: tuple[int, int]) -> dict[str, Any]:
     """Parse a file and build an engine for one image of `size`: {"ok", "seconds", "problem"}."""
     import tensorrt_rtx as tensorrt
@@ -89,6 +113,8 @@ def check(configuration: Configuration, images: Path, count: int) -> dict[str, A
     """Export one configuration, compare, parse and build, in both precisions."""
     torch.manual_seed(0)
     model = configuration.build().eval()
+    chosen = read_images(images, count)
+    settle(model, chosen)
     sharpen(model)
     labels = LabelTable(
         tuple(f"class {i}" for i in range(configuration.classes)),
@@ -97,7 +123,6 @@ def check(configuration: Configuration, images: Path, count: int) -> dict[str, A
     result: dict[str, Any] = {"name": configuration.name, "size": list(configuration.size), "problem": ""}
     with tempfile.TemporaryDirectory() as folder:
         path, half = Path(folder) / "model.onnx", Path(folder) / "half.onnx"
-        chosen = read_images(images, count)
         started = time.perf_counter()
         try:
             origin = Origin(configuration.name, configuration.architecture, "none: random weights")

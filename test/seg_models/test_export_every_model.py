@@ -17,8 +17,9 @@ import pytest
 import torch
 from onnx import TensorProto
 from rosbags.highlevel import AnyReader
+from torch import nn
 
-from benchmarks.export_table import build_engine, sharpen
+from benchmarks.export_table import build_engine, settle, sharpen
 from seg_models.data.labels import LabelTable
 from seg_models.data.rooms.bag import IMAGE_TOPIC, STORE
 from seg_models.export import TOLERANCES, ExportError, Origin, export_onnx
@@ -233,3 +234,22 @@ def test_sharpened_scores_are_far_enough_apart_to_compare():
     flat = model.decide(image).confidence.mean()
     sharpen(model)
     assert model.decide(image).confidence.mean() > flat + 0.3
+
+
+def test_settled_batch_norms_bring_activations_to_unit_scale():
+    images, _, classes = drawn_rooms(1, *SIZE)
+    model = tiny_model("superpixel_transformer", classes, (192, 256)).eval()
+    settle(model, list(images))
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    seen = []
+    for norm in norms:
+        norm.register_forward_pre_hook(
+            lambda norm, x: seen.append((x[0].std((0, 2, 3)) / norm.running_var.sqrt()).mean())
+        )
+    mean, std = (torch.tensor(model.normalization[name]).reshape(1, 3, 1, 1) for name in ("mean", "std"))
+    image = np.stack([cv2.resize(image, (256, 192)) for image in images])
+    model((torch.from_numpy(image).permute(0, 3, 1, 2) - mean) / std)
+    assert len(seen) == len(norms) > 3
+    # But for the n - 1 of a running variance, of 48 pixels in the deepest layers.
+    torch.testing.assert_close(torch.stack(seen), torch.ones(len(norms)), atol=0.05, rtol=0)
+    assert not model.training
