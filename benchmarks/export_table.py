@@ -29,9 +29,10 @@ import onnx
 import torch
 from torch import nn
 
+from benchmarks.architectures import normalized
 from seg_models.configurations import CONFIGURATIONS, Configuration
 from seg_models.data.labels import LabelTable
-from seg_models.export import DeploymentModel, Origin, Tolerance, compare, export_onnx, read_images
+from seg_models.export import DeploymentModel, Origin, compare, export_onnx, read_images
 from seg_models.half_precision import to_half
 from seg_models.segmentation_model import SegmentationModel
 
@@ -78,12 +79,11 @@ def settle(model: SegmentationModel, images: list[np.ndarray]) -> None:
         return
     height, width = model.image_size
     batch = np.stack([cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR) for image in images])
-    mean, std = (torch.tensor(model.normalization[name]).reshape(1, 3, 1, 1) for name in ("mean", "std"))
     for norm in norms:
         norm.momentum = 1.0  # the statistics of this batch alone
         norm.train()
     with torch.no_grad():
-        backbone((torch.from_numpy(batch).permute(0, 3, 1, 2) - mean) / std)
+        backbone(normalized(model, torch.from_numpy(batch)))
     model.eval()
 
 
@@ -130,7 +130,7 @@ def check(configuration: Configuration, images: Path, count: int) -> dict[str, A
             result |= {"export_s": time.perf_counter() - started, "file_mb": path.stat().st_size / 1e6}
             onnx.save(to_half(onnx.load(str(path))), str(half))
             result["half_mb"] = half.stat().st_size / 1e6
-            result["half"] = compare(DeploymentModel(model).eval(), half, chosen, Tolerance(0.0, 255))
+            result["half"] = compare(DeploymentModel(model).eval(), half, chosen)
         except ValueError as error:
             return result | {"problem": str(error)[:300]}
         del model

@@ -21,7 +21,15 @@ from tqdm import tqdm
 
 from seg_models.data.folder import FolderDataset
 from seg_models.export import DeploymentModel, ExportError
-from seg_models.inference import SMALL_INPUTS, Windows, multi_scale, rescaled
+from seg_models.inference import (
+    SMALL_INPUTS,
+    Windows,
+    multi_scale,
+    regproxy_windows,
+    rescaled,
+    segmenter_windows,
+    segvit_windows,
+)
 from seg_models.metrics import ConfusionMatrix
 from seg_models.regproxy import RegProxy
 from seg_models.segmentation_model import SegmentationModel
@@ -110,16 +118,19 @@ def default_windows(
 
     Raises:
         ProtocolError: no window is given, and the network's input is no square that could be one.
+        ValueError: a stride that does not fit the window.
     """
     if window is None:
         if model.image_size[0] != model.image_size[1]:
             raise ProtocolError(f"the network's input is {model.image_size}, no square; give the window's side")
         window = model.image_size[0]
     if isinstance(model, Segmenter):
-        default = window - 32, "upsample"
+        windows = segmenter_windows(window, stride)
+    elif isinstance(model, RegProxy):
+        windows = regproxy_windows(window, stride)
     else:
-        default = window, "pad" if isinstance(model, RegProxy) else "keep"
-    return window, default[0] if stride is None else stride, small_inputs or default[1]
+        windows = segvit_windows(window, window if stride is None else stride)
+    return windows.size, windows.stride, small_inputs or windows.small_inputs
 
 
 def onnx_predictor(path: Path) -> tuple[Predict, int]:
@@ -161,15 +172,13 @@ def model_of(args: argparse.Namespace, num_classes: int) -> SegmentationModel:
     """The model of --checkpoint, or of --released with --recipe.
 
     Raises:
-        ValueError: what `load_task` and `released_model` raise, or --released without --recipe.
+        ValueError: what `load_task`, `released_recipe` and `released_model` raise.
     """
-    from seg_models.train import load_task, released_model
+    from seg_models.train import load_task, released_model, released_recipe
 
     if args.checkpoint:
         return load_task(args.checkpoint).model
-    if not args.recipe:
-        raise ProtocolError("--released needs --recipe, which says what model the file is of")
-    return released_model(args.recipe, args.released, num_classes)
+    return released_model(released_recipe(args.recipe), args.released, num_classes)
 
 
 def main(arguments: list[str] | None = None) -> int:

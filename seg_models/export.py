@@ -133,7 +133,8 @@ def export_onnx(
     os.close(descriptor)
     try:
         onnx.save(proto, temporary)
-        figures = compare(deployment, Path(temporary), images, TOLERANCES[precision])
+        figures = compare(deployment, Path(temporary), images)
+        require_agreement(figures, TOLERANCES[precision], len(images))
         Path(temporary).chmod(0o644)
         os.replace(temporary, out)
     finally:
@@ -232,16 +233,11 @@ def cast_first(proto: onnx.ModelProto) -> None:
     nodes.extend(copies)
 
 
-def compare(
-    deployment: DeploymentModel, path: Path, images: list[np.ndarray], tolerance: Tolerance
-) -> dict[str, float]:
+def compare(deployment: DeploymentModel, path: Path, images: list[np.ndarray]) -> dict[str, float]:
     """Run the file in ONNX Runtime beside PyTorch.
 
     Returns:
         label_agreement and superpixel_agreement (share of equal pixels), confidence_difference (largest, of 255).
-
-    Raises:
-        ExportError: more difference than the tolerance.
     """
     import onnxruntime
 
@@ -268,13 +264,17 @@ def compare(
     figures: dict[str, float] = {"label_agreement": equal / pixels, "confidence_difference": difference}
     if len(expected) > 2:
         figures["superpixel_agreement"] = owners_equal / pixels
+    return figures
+
+
+def require_agreement(figures: dict[str, float], tolerance: Tolerance, count: int) -> None:
+    """Raise ExportError where the figures of `compare` on `count` images differ more than the tolerance allows."""
     too_low = [k for k, v in figures.items() if k.endswith("agreement") and v < tolerance.agreement]
-    if too_low or difference > tolerance.confidence:
+    if too_low or figures["confidence_difference"] > tolerance.confidence:
         raise ExportError(
-            f"ONNX Runtime and PyTorch disagree on {len(images)} images: {figures}; expected agreements of at least "
+            f"ONNX Runtime and PyTorch disagree on {count} images: {figures}; expected agreements of at least "
             f"{tolerance.agreement} and a difference of at most {tolerance.confidence}; nothing was written"
         )
-    return figures
 
 
 def read_images(folder: Path, limit: int = 8) -> list[np.ndarray]:
@@ -317,8 +317,7 @@ def source_commit() -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code (2: bad input or a failed check, one line says what)."""
     from seg_models.data.labels import read_label_table
-    from seg_models.recipe import read_recipe
-    from seg_models.train import load_task, released_model
+    from seg_models.train import load_task, released_model, released_recipe
 
     parser = argparse.ArgumentParser(prog="python -m seg_models.export", description=(__doc__ or "").splitlines()[0])
     source = parser.add_mutually_exclusive_group(required=True)
@@ -340,12 +339,10 @@ def main(arguments: list[str] | None = None) -> int:
         if args.checkpoint:
             task = load_task(args.checkpoint)
             recipe, table, model = task.recipe, task.table, task.model
-        elif args.recipe:
-            recipe = read_recipe(args.recipe)
-            table = read_label_table(Path(recipe.data.roots[0]) / "classes.yaml")
-            model = released_model(args.recipe, args.released, len(table.names))
         else:
-            raise ExportError("--released needs --recipe, which says what model the file is of")
+            recipe = released_recipe(args.recipe)
+            table = read_label_table(Path(recipe.data.roots[0]) / "classes.yaml")
+            model = released_model(recipe, args.released, len(table.names))
         data = recipe.data
         folder = args.images or Path(data.roots[0]) / "images" / data.val_split
         training_data = data.description or str(data.roots)

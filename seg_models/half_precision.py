@@ -16,6 +16,7 @@ twice, and the file is then refused; hence this one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -196,19 +197,14 @@ def position_outputs(graph: onnx.GraphProto) -> set[str]:
 
 def stem_outputs(graph: onnx.GraphProto) -> set[str]:
     """What comes from the image through at most `STEM_CONVOLUTIONS` convolutions and no other product."""
-    passed = {value.name: 0 for value in graph.input}  # convolutions since the image; nothing else is in here
-    of_image = set(passed)
+    passed = {value.name: 0.0 for value in graph.input}  # convolutions since the image; infinite after another product
     for node in graph.node:
-        if node.op_type == "Shape" or not of_image.intersection(node.input):
-            continue
-        of_image.update(node.output)
-        inputs = [passed.get(name) for name in node.input if name in of_image]
-        if node.op_type in PRODUCTS - {"Conv"} or None in inputs:
-            continue
-        count = max(n for n in inputs if n is not None) + (node.op_type == "Conv")
-        if count <= STEM_CONVOLUTIONS:
-            passed.update((name, count) for name in node.output)
-    return set(passed) - {value.name for value in graph.input}
+        counts = [passed[name] for name in node.input if name in passed]
+        if counts and node.op_type != "Shape":
+            step = 1.0 if node.op_type == "Conv" else math.inf if node.op_type in PRODUCTS else 0.0
+            passed.update((name, max(counts) + step) for name in node.output)
+    images = {value.name for value in graph.input}
+    return {name for name, count in passed.items() if count <= STEM_CONVOLUTIONS} - images
 
 
 def _data_inputs(node: onnx.NodeProto) -> Iterable[str]:

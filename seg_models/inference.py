@@ -57,9 +57,9 @@ class Windows:
             raise ValueError(f"stride is {self.stride}; expected 1 to the window's size, {self.size}")
 
 
-def segmenter_windows(crop: int = 512) -> Windows:
-    """Segmenter's evaluation: windows of the training crop, stride crop - 32."""
-    return Windows(crop, crop - 32, "upsample")
+def segmenter_windows(crop: int = 512, stride: int | None = None) -> Windows:
+    """Segmenter's evaluation: windows of the training crop, stride crop - 32 (the default)."""
+    return Windows(crop, crop - 32 if stride is None else stride, "upsample")
 
 
 def regproxy_windows(crop: int = 512, stride: int | None = None) -> Windows:

@@ -234,14 +234,25 @@ def load_task(path: Path) -> SegmentationTask:
     return task.eval()
 
 
-def released_model(config: Path, released: Path, num_classes: int) -> SegmentationModel:
+def released_recipe(path: Path | None) -> Recipe:
+    """What --recipe names beside --released.
+
+    Raises:
+        RecipeError: none is named, or one that is not there or wrong.
+    """
+    if path is None:
+        raise RecipeError("--released needs --recipe, which says what model the file is of")
+    return read_recipe(path)
+
+
+def released_model(recipe: Recipe, released: Path, num_classes: int) -> SegmentationModel:
     """A recipe's model with the weights of an authors' released file, in eval mode.
 
     Raises:
-        RecipeError: a recipe that is not there or wrong, or a file that holds a backbone alone.
+        RecipeError: a file that holds a backbone alone.
         CheckpointError: a file that does not hold exactly the model's weights.
     """
-    model = model_from_recipe(read_recipe(config), num_classes, pretrained=False)
+    model = model_from_recipe(recipe, num_classes, pretrained=False)
     report = load_released(model, released)
     if report.untouched:
         raise RecipeError(f"{released} has no {report.untouched[0]}; expected a whole model, found a backbone")

@@ -19,6 +19,7 @@ from onnx import TensorProto
 from rosbags.highlevel import AnyReader
 from torch import nn
 
+from benchmarks.architectures import normalized
 from benchmarks.export_table import build_engine, settle, sharpen
 from seg_models.data.labels import LabelTable
 from seg_models.data.rooms.bag import IMAGE_TOPIC, STORE
@@ -246,9 +247,8 @@ def test_settled_batch_norms_bring_activations_to_unit_scale():
         norm.register_forward_pre_hook(
             lambda norm, x: seen.append((x[0].std((0, 2, 3)) / norm.running_var.sqrt()).mean())
         )
-    mean, std = (torch.tensor(model.normalization[name]).reshape(1, 3, 1, 1) for name in ("mean", "std"))
     image = np.stack([cv2.resize(image, (256, 192)) for image in images])
-    model((torch.from_numpy(image).permute(0, 3, 1, 2) - mean) / std)
+    model(normalized(model, torch.from_numpy(image)))
     assert len(seen) == len(norms) > 3
     # But for the n - 1 of a running variance, of 48 pixels in the deepest layers.
     torch.testing.assert_close(torch.stack(seen), torch.ones(len(norms)), atol=0.05, rtol=0)
