@@ -136,6 +136,7 @@ def check(configuration: Configuration, images: Path, count: int) -> dict[str, A
         del model
         print(json.dumps(result), flush=True)  # stays if the builder runs out of memory
         result["float32"] = build_engine(path, configuration.size)
+        print(json.dumps(result), flush=True)
         path.unlink()
         result["float16"] = build_engine(half, configuration.size)
     return result
@@ -228,7 +229,11 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             result = {"name": configuration.name, "size": list(configuration.size), "problem": stopped(done)}
         if printed and done.returncode:
-            result["float32"] = {"ok": False, "seconds": 0.0, "problem": f"builder {stopped(done)}"}
+            result["float16" if "float32" in result else "float32"] = {
+                "ok": False,
+                "seconds": 0.0,
+                "problem": f"builder {stopped(done)}",
+            }
         results.append(result)
         with log.open("a") as file:
             file.write(json.dumps(result) + "\n")
