@@ -91,7 +91,7 @@ setup(
     entry_points={
         "console_scripts": [
             "seg_perception = seg_perception.cli:main",
-            "segmentation_node = seg_perception.node:main",
+            "segmentation_node = seg_perception.ros.node:main",
         ],
     },
     zip_safe=False,

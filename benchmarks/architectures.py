@@ -30,13 +30,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seg_models.backbones.cswin import CSWinShape
 from seg_models.build import build_model
-from seg_models.cswin import CSWinShape
 from seg_models.data.folder import FolderDataset
 from seg_models.data.transforms import RandomScaleCropFlip
-from seg_models.metrics import ConfusionMatrix
 from seg_models.segmentation_model import SegmentationModel
 from seg_models.summary import multiply_accumulates
+from seg_models.training.metrics import ConfusionMatrix
 
 
 @dataclass(frozen=True)

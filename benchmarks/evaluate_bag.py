@@ -20,8 +20,8 @@ import numpy as np
 from seg_perception.bag.evaluate import EvaluateOptions, evaluate_bag
 from seg_perception.engines.base import PRECISIONS
 from seg_perception.engines.select import ENGINE_KINDS, choose_engine, create_engine
-from seg_perception.environment import describe_environment
-from seg_perception.model_file import read_model_info
+from seg_perception.model.model_file import read_model_info
+from seg_perception.process.environment import describe_environment
 
 
 def main() -> int:

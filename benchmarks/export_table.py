@@ -30,10 +30,10 @@ import torch
 from torch import nn
 
 from benchmarks.architectures import normalized
-from seg_models.configurations import CONFIGURATIONS, Configuration
 from seg_models.data.labels import LabelTable
-from seg_models.export import DeploymentModel, Origin, compare, export_onnx, read_images
-from seg_models.half_precision import to_half
+from seg_models.export.graph import DeploymentModel, Origin, compare, export_onnx, read_images
+from seg_models.export.half_precision import to_half
+from seg_models.papers.configurations import CONFIGURATIONS, Configuration
 from seg_models.segmentation_model import SegmentationModel
 
 

@@ -30,8 +30,8 @@ from typing import Any
 
 import numpy as np
 
-from seg_perception.environment import describe_environment
-from seg_perception.ros_environment import free_domain_id, ros_process_environment
+from seg_perception.process.environment import describe_environment
+from seg_perception.process.ros_environment import free_domain_id, ros_process_environment
 
 ROOT = Path(__file__).parents[1]
 TOPIC = "/camera/image_raw"
@@ -145,7 +145,7 @@ def run(kind: str, args: argparse.Namespace, environment: dict[str, str], node: 
     """Start a node, measure it, stop it."""
     prober = Prober(node)
     if kind == "node":
-        command = ["-m", "seg_perception.node", "--ros-args", "-p", f"model:={args.model}", "-p", f"image:={TOPIC}"]
+        command = ["-m", "seg_perception.ros.node", "--ros-args", "-p", f"model:={args.model}", "-p", f"image:={TOPIC}"]
         command += ["-p", f"engine:={args.engine}", "-p", f"threads:={args.threads}", "-p", "diagnostics_period_s:=0.5"]
     else:
         command = [str(ROOT / "benchmarks/plain_node.py"), "--model", args.model, "--image", TOPIC]

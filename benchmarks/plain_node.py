@@ -20,7 +20,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from seg_perception.engines.select import create_engine
-from seg_perception.model_file import read_model_info
+from seg_perception.model.model_file import read_model_info
 
 
 class PlainNode(Node):

@@ -20,7 +20,7 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from seg_perception.parameters import PARAMETERS
+from seg_perception.ros.parameters import PARAMETERS
 
 PROFILES_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 

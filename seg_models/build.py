@@ -7,20 +7,20 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from seg_models.backbones import conv_backbone
-from seg_models.cswin import CSWinBackbone
-from seg_models.linear import LinearBaseline
-from seg_models.regproxy import RegProxy
-from seg_models.regproxy_pilot import RegProxyPilot
-from seg_models.rsseg import RSSeg
-from seg_models.rsseg_pyramid import RSSegPyramid
+from seg_models.architectures.linear import LinearBaseline
+from seg_models.architectures.regproxy.model import RegProxy
+from seg_models.architectures.regproxy.pilot import RegProxyPilot
+from seg_models.architectures.rsseg.model import RSSeg
+from seg_models.architectures.rsseg.pyramid import RSSegPyramid
+from seg_models.architectures.segmenter import Segmenter
+from seg_models.architectures.segvit.model import SegViT, SegViTPyramid
+from seg_models.architectures.segvit.shrunk import SegViTShrunk, ShrunkBackbone
+from seg_models.architectures.superpixel_transformer import SuperpixelTransformer
+from seg_models.backbones.conv import conv_backbone
+from seg_models.backbones.cswin import CSWinBackbone
+from seg_models.backbones.swin import SwinBackbone
+from seg_models.backbones.vit import TokenBackbone
 from seg_models.segmentation_model import SegmentationModel, check_image_size, check_num_classes
-from seg_models.segmenter import Segmenter
-from seg_models.segvit import SegViT, SegViTPyramid
-from seg_models.segvit_shrunk import SegViTShrunk, ShrunkBackbone
-from seg_models.superpixel_transformer import SuperpixelTransformer
-from seg_models.swin_backbone import SwinBackbone
-from seg_models.vit_backbone import TokenBackbone
 
 ARCHITECTURES = (
     "superpixel_transformer",

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from seg_models.architectures.regproxy.model import RegProxy
+from seg_models.architectures.segmenter import Segmenter
 from seg_models.data.folder import FolderDataset
-from seg_models.export import DeploymentModel, ExportError
-from seg_models.inference import (
+from seg_models.evaluation.inference import (
     SMALL_INPUTS,
     Windows,
     multi_scale,
@@ -30,10 +31,9 @@ from seg_models.inference import (
     segmenter_windows,
     segvit_windows,
 )
-from seg_models.metrics import ConfusionMatrix
-from seg_models.regproxy import RegProxy
+from seg_models.export.graph import DeploymentModel, ExportError
 from seg_models.segmentation_model import SegmentationModel
-from seg_models.segmenter import Segmenter
+from seg_models.training.metrics import ConfusionMatrix
 
 # uint8 RGB (H, W, 3) -> uint8 labels (h, w), at any size
 Predict = Callable[[np.ndarray], np.ndarray]

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from seg_models.configurations import CONFIGURATIONS, Configuration
+from seg_models.papers.configurations import CONFIGURATIONS, Configuration
 from seg_models.segmentation_model import SegmentationModel
 
 PARAMETER_TOLERANCE = 0.01

@@ -22,16 +22,16 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from seg_models.backbones import ConvBackbone
+from seg_models.backbones.conv import ConvBackbone
 from seg_models.build import build_model
-from seg_models.checkpoints import load_released
-from seg_models.checkpoints_convolutional import load_convolutional_backbone
+from seg_models.checkpoints.convolutional import load_convolutional_backbone
+from seg_models.checkpoints.released import load_released
 from seg_models.data.labels import LabelTable
 from seg_models.data.loaders import RecipeData, loaders
-from seg_models.metrics import ConfusionMatrix
-from seg_models.optimization import check_optimization, make_optimizer, make_scheduler
-from seg_models.recipe import Recipe, RecipeError, read_recipe, recipe_from_dict
 from seg_models.segmentation_model import SegmentationModel
+from seg_models.training.metrics import ConfusionMatrix
+from seg_models.training.optimization import check_optimization, make_optimizer, make_scheduler
+from seg_models.training.recipe import Recipe, RecipeError, read_recipe, recipe_from_dict
 
 
 def normalize(image: Tensor, normalization: dict[str, list[float]]) -> Tensor:

@@ -15,7 +15,7 @@ from pathlib import Path
 from seg_perception import __version__
 from seg_perception.engines.base import PRECISIONS, EngineError
 from seg_perception.engines.select import ENGINE_KINDS
-from seg_perception.model_file import ModelInfo, read_model_info
+from seg_perception.model.model_file import ModelInfo, read_model_info
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -102,7 +102,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         replay_module.add_arguments(replay)
         replay.set_defaults(run=replay_module.run)
     elif command == "demo":
-        from seg_perception import demo as demo_module
+        from seg_perception.process import demo as demo_module
 
         demo_module.add_arguments(demo)
         demo.set_defaults(run=demo_module.run)

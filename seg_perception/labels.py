@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import yaml
 
-from seg_perception.model_file import UNLABELLED, ModelInfo
+from seg_perception.model.model_file import UNLABELLED, ModelInfo
 
 UNLABELLED_COLOUR = (0, 0, 0)
 

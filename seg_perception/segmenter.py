@@ -13,7 +13,7 @@ import numpy as np
 
 from seg_perception.engines.base import EngineError
 from seg_perception.engines.select import create_engine
-from seg_perception.model_file import ModelInfo, read_model_info
+from seg_perception.model.model_file import ModelInfo, read_model_info
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import yaml
 
 from benchmarks import architectures, export_table
 from seg_models.build import ARCHITECTURES
-from seg_models.configurations import CONFIGURATIONS
+from seg_models.papers.configurations import CONFIGURATIONS
 from seg_models.summary import multiply_accumulates
 
 

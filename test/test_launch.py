@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seg_perception.parameters import PARAMETERS
-from seg_perception.ros_environment import PROFILES_VARIABLE, free_domain_id, ros_process_environment
+from seg_perception.process.ros_environment import PROFILES_VARIABLE, free_domain_id, ros_process_environment
+from seg_perception.ros.parameters import PARAMETERS
 from test.seg_perception.tiny_bag import compressed_message, write_bag
 from test.seg_perception.tiny_model import write_tiny_model
 

@@ -75,7 +75,7 @@ def test_the_robots_package_reads_models_and_bags_without_ros():
         "lifecycle_msgs",
         "builtin_interfaces",
     )
-    needs_ros = {"bag.replay", "demo", "node", "worker", "diagnostics", "label_info"}
+    needs_ros = {"bag.replay", "process.demo", "ros.node", "ros.worker", "ros.diagnostics", "ros.label_info"}
     program = PROGRAM.replace("BLOCKED", repr(blocked)).replace("PACKAGE", "'seg_perception'")
     program = program.replace("ALLOWED_MISSING", "()").replace(
         'if name.endswith("__main__"):', f'if name.removeprefix("seg_perception.") in {needs_ros!r}:'

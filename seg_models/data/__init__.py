@@ -1,1 +1,4 @@
-"""Data sets, transforms and label tables. Importing this package imports none of them."""
+"""Data sets, label tables, transforms and loaders; `rooms` renders data anew.
+
+One file a data set. Knows nothing of models. The way in is `data.loaders`.
+"""

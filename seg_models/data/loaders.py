@@ -14,7 +14,7 @@ from seg_models.data.folder import EpochShuffle, FolderDataset, ResumableLoader
 from seg_models.data.labels import LabelTable
 from seg_models.data.transforms import RandomScaleCropFlip, Resize
 from seg_models.losses import IGNORE
-from seg_models.recipe import Recipe, RecipeError
+from seg_models.training.recipe import Recipe, RecipeError
 
 
 def augmentation(recipe: Recipe) -> RandomScaleCropFlip:

@@ -17,7 +17,7 @@ from seg_perception.bag.metrics import LabelIdError
 from seg_perception.bag.reader import BagError, open_bag
 from seg_perception.bag.result import EvaluationResult
 from seg_perception.bag.video import SegmentationVideo
-from seg_perception.environment import describe_environment
+from seg_perception.process.environment import describe_environment
 from seg_perception.segmenter import Segmentation, Segmenter
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import numpy as np
 
 from seg_perception.bag.metrics import ConfusionMatrix, scores
 from seg_perception.bag.result import EvaluationResult, FramePicture
-from seg_perception.model_file import ModelInfo
+from seg_perception.model.model_file import ModelInfo
 from seg_perception.segmenter import Segmentation
 
 PICTURE_WIDTH = 480  # pixels; kept frames are reduced to it, so that a long recording does not fill the memory

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seg_perception.model_file import UNLABELLED
+from seg_perception.model.model_file import UNLABELLED
 
 LATENCY_PERCENTILES = (50, 95, 99)
 

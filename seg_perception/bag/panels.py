@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from seg_perception.labels import superpixel_boundaries
-from seg_perception.model_file import UNLABELLED
+from seg_perception.model.model_file import UNLABELLED
 
 LIGHT_BOUNDARY = (255, 232, 70)  # on dark pixels
 DARK_BOUNDARY = (20, 24, 70)  # on light ones

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from seg_perception.bag.metrics import percentiles, scores
-from seg_perception.model_file import ModelInfo
+from seg_perception.model.model_file import ModelInfo
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from seg_perception.bag.panels import fitted, superpixel_panel
 from seg_perception.labels import colours, overlay
-from seg_perception.model_file import ModelInfo
+from seg_perception.model.model_file import ModelInfo
 from seg_perception.segmenter import Segmentation
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from types import TracebackType
 
 import numpy as np
 
-from seg_perception.model_file import ModelInfo
+from seg_perception.model.model_file import ModelInfo
 
 PRECISIONS = ("f32", "fast")
 

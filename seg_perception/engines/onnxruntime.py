@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seg_perception.engines.base import Engine, EngineError, last_line
-from seg_perception.model_file import ModelInfo
-from seg_perception.onnx_header import read_onnx_header
+from seg_perception.model.model_file import ModelInfo
+from seg_perception.model.onnx_header import read_onnx_header
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seg_perception.engines.base import Engine, EngineError, last_line
-from seg_perception.model_file import ModelInfo
+from seg_perception.model.model_file import ModelInfo
 
 if TYPE_CHECKING:
     import openvino

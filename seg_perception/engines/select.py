@@ -15,7 +15,7 @@ import logging
 import platform
 
 from seg_perception.engines.base import Engine, EngineError
-from seg_perception.model_file import ModelInfo
+from seg_perception.model.model_file import ModelInfo
 
 logger = logging.getLogger(__name__)
 

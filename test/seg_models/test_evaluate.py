@@ -10,11 +10,11 @@ import pytest
 import torch
 import yaml
 
-from seg_models import export
 from seg_models.data.folder import FolderDataset
 from seg_models.evaluate import Protocol, ProtocolError, default_windows, evaluate, main, protocol_predictor
-from seg_models.inference import Windows, sliding_window
-from test.seg_models.overfit import drawn_rooms
+from seg_models.evaluation.inference import Windows, sliding_window
+from seg_models.export import graph as export
+from test.seg_models.architectures.overfit import drawn_rooms
 from test.seg_models.tiny_models import tiny_model
 
 CLASSES = 5

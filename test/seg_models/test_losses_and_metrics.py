@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from seg_models.losses import IGNORE, top_fraction_cross_entropy
-from seg_models.metrics import ConfusionMatrix
+from seg_models.training.metrics import ConfusionMatrix
 
 
 def logits_with_losses(losses: list[float]) -> tuple[torch.Tensor, torch.Tensor]:

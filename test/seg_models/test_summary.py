@@ -8,10 +8,10 @@ from collections import Counter
 import pytest
 import torch
 
-from seg_models.configurations import CONFIGURATIONS
-from seg_models.linear import LinearBaseline
+from seg_models.architectures.linear import LinearBaseline
+from seg_models.backbones.vit import TokenBackbone
+from seg_models.papers.configurations import CONFIGURATIONS
 from seg_models.summary import agrees, count, main, multiply_accumulates, regproxy_multiply_accumulates
-from seg_models.vit_backbone import TokenBackbone
 
 PUBLISHED = [c for c in CONFIGURATIONS if c.published_params_m or c.published_gmac]
 

@@ -13,9 +13,10 @@ import timm
 import torch
 import yaml
 
-from seg_models import evaluate, export, train
+from seg_models import evaluate, train
 from seg_models.build import build_model
 from seg_models.data.labels import LabelTable
+from seg_models.export import graph as export
 from test.seg_models.data.test_folder import write_folder
 
 

@@ -9,8 +9,8 @@ import torch
 from timm.layers import HybridEmbed, StdConv2dSame
 from timm.models.resnetv2 import ResNetV2
 
+from seg_models.backbones.cswin import CSWinShape
 from seg_models.build import build_model
-from seg_models.cswin import CSWinShape
 from seg_models.segmentation_model import SegmentationModel
 
 VIT = {"embed_dim": 32, "depth": 3, "num_heads": 2}

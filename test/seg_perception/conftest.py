@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from seg_perception.ros_environment import free_domain_id, ros_process_environment
+from seg_perception.process.ros_environment import free_domain_id, ros_process_environment
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ ANSWER_S = 30.0
 
 
 class NodeProcess:
-    """`python -m seg_perception.node` with parameters; its log is collected line by line."""
+    """`python -m seg_perception.ros.node` with parameters; its log is collected line by line."""
 
     def __init__(self, environment: dict[str, str], name: str = "segmentation", **parameters: Any) -> None:
         self.name = name
@@ -28,7 +28,7 @@ class NodeProcess:
             text = str(value).lower() if isinstance(value, bool) else f"'{value}'" if value == "" else str(value)
             arguments += ["-p", f"{name}:={text}"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "seg_perception.node", *arguments],
+            [sys.executable, "-m", "seg_perception.ros.node", *arguments],
             env=environment,
             cwd=Path(__file__).parents[2],
             stdout=subprocess.PIPE,

@@ -9,10 +9,9 @@ import pytest
 
 from seg_perception import __version__
 from seg_perception.cli import main
-
-from .test_evaluate_bag import CAMERA, LABELS, labelled_messages
-from .tiny_bag import write_bag
-from .tiny_model import CLASS_NAMES, write_tiny_model
+from test.seg_perception.bag.test_evaluate_bag import CAMERA, LABELS, labelled_messages
+from test.seg_perception.tiny_bag import write_bag
+from test.seg_perception.tiny_model import CLASS_NAMES, write_tiny_model
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,9 +11,8 @@ import pytest
 from seg_perception.engines import select
 from seg_perception.engines.base import Engine, EngineError
 from seg_perception.engines.select import choose_engine, create_engine
-from seg_perception.model_file import read_model_info
-
-from .tiny_model import INPUT_SIZE, grid_cells, tiny_labels, write_tiny_model
+from seg_perception.model.model_file import read_model_info
+from test.seg_perception.tiny_model import INPUT_SIZE, grid_cells, tiny_labels, write_tiny_model
 
 KINDS = ("onnxruntime", "openvino")
 

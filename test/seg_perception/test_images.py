@@ -18,8 +18,7 @@ from seg_perception.images import (
     decode_label_image,
     image_message_to_rgb,
 )
-
-from .tiny_bag import image_message
+from test.seg_perception.tiny_bag import image_message
 
 HEIGHT, WIDTH = 6, 8
 

@@ -14,9 +14,8 @@ from seg_perception.labels import (
     overlay,
     superpixel_boundaries,
 )
-from seg_perception.model_file import read_model_info
-
-from .tiny_model import CLASS_NAMES, PALETTE, write_tiny_model
+from seg_perception.model.model_file import read_model_info
+from test.seg_perception.tiny_model import CLASS_NAMES, PALETTE, write_tiny_model
 
 PALETTE_ARRAY = np.array(PALETTE, np.uint8)
 

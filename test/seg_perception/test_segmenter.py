@@ -8,8 +8,7 @@ import pytest
 
 from seg_perception.engines.base import EngineError
 from seg_perception.segmenter import STAGES, Segmentation, Segmenter
-
-from .tiny_model import INPUT_SIZE, grid_cells, tiny_labels, write_tiny_model
+from test.seg_perception.tiny_model import INPUT_SIZE, grid_cells, tiny_labels, write_tiny_model
 
 KINDS = ("onnxruntime", "openvino")
 

@@ -11,7 +11,7 @@ import torch
 from seg_models.data.folder import FolderDataset
 from seg_models.data.loaders import ProcessShare, loaders
 from seg_models.losses import IGNORE
-from seg_models.recipe import DataRecipe, ModelRecipe, Recipe, RecipeError
+from seg_models.training.recipe import DataRecipe, ModelRecipe, Recipe, RecipeError
 from test.seg_models.data.test_folder import write_folder
 
 

@@ -1,0 +1,262 @@
+"""Superpixel Transformers for Efficient Semantic Segmentation (Zhu et al., 2023), equations cited by number.
+
+    image --backbone--> features at strides 2, 8, 32 --hypercolumn--> pixel features I at stride 8   (III-A)
+    learned queries S^0 + I --n dual-path local cross-attentions--> S, I                             (III-B, eq. 3-4)
+    S --k self-attention blocks, linear--> class scores C of each superpixel                         (III-C)
+    association Q = softmax(I . S) upsampled, Y = sum Q C, argmax Q                                  (III-D, eq. 5-7)
+
+No code was published. Where the text is silent, the choices here are the ones that reproduce every published parameter
+count (Tables I and III): all linear layers of the decoder but the classifier are free of biases, the cross-attentions
+have no normalisation layers, and the classifier follows the last residual directly.
+
+Layout: pixel features stay cut into cells, (B, R, C, P, D), from the hypercolumn to the painting; see
+`ops/neighbourhood.py` for the symbols.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seg_models.backbones.conv import ConvBackbone
+from seg_models.losses import top_fraction_cross_entropy
+from seg_models.ops import neighbourhood as nb
+from seg_models.prediction import Prediction
+from seg_models.segmentation_model import Decision, SegmentationModel, most_probable, pad_to_stride
+
+
+class Hypercolumn(nn.Module):
+    """III-A: one projection a stage, resized to the stride of the pixel features and added.
+
+    A 1x1 convolution and a bilinear resize are both linear and act on different axes, so they commute: each stage is
+    resized where it has fewer values, before the projection when shrinking and after it when growing.
+    """
+
+    def __init__(self, channels: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.project = nn.ModuleList(nn.Conv2d(c, width, 1, bias=False) for c in channels)
+
+    def forward(self, stages: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """[(B, C_i, H_i, W_i)] -> (B, D, h, w) with (h, w) = `size`."""
+        total = None
+        for project, stage in zip(self.project, stages, strict=True):
+            if stage.shape[-2] > size[0]:
+                stage = F.interpolate(stage, size=size, mode="bilinear", align_corners=False)
+            x = project(stage)
+            if x.shape[-2:] != size:
+                x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+            total = x if total is None else total + x
+        assert total is not None
+        return total
+
+
+def mlp(width: int) -> nn.Sequential:
+    """The 2-layer MLP that makes a query, key or value."""
+    return nn.Sequential(nn.Linear(width, width, bias=False), nn.ReLU(), nn.Linear(width, width, bias=False))
+
+
+class LocalDualPathCrossAttention(nn.Module):
+    """Eq. 3 and 4: superpixels and pixels update each other inside the 3x3 neighbourhood, both from step t-1."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.superpixel_query, self.superpixel_key, self.superpixel_value = mlp(width), mlp(width), mlp(width)
+        self.pixel_query, self.pixel_key, self.pixel_value = mlp(width), mlp(width), mlp(width)
+        self.superpixel_out = nn.Linear(width, width, bias=False)
+        self.pixel_out = nn.Linear(width, width, bias=False)
+
+    def forward(
+        self, superpixels: Tensor, pixels: Tensor, superpixel_position: Tensor, pixel_position: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """S^{t-1} (B, R, C, D), I^{t-1} (B, R, C, P, D), embeddings of the same shapes -> S^t, I^t."""
+        s = superpixels + superpixel_position
+        p = pixels + pixel_position
+        superpixel_update = nb.attend_superpixels_to_pixels(
+            self.superpixel_query(s), self.pixel_key(p), self.pixel_value(p), self.heads
+        )
+        pixel_update = nb.attend_pixels_to_superpixels(
+            self.pixel_query(p), self.superpixel_key(s), self.superpixel_value(s), self.heads
+        )
+        return superpixels + self.superpixel_out(superpixel_update), pixels + self.pixel_out(pixel_update)
+
+
+class SelfAttentionBlock(nn.Module):
+    """III-C: one pre-norm block of global self-attention between superpixels and a two-layer feed-forward."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, hidden, bias=False), nn.GELU(), nn.Linear(hidden, width, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        batch, count, width = x.shape
+        qkv = self.qkv(self.norm1(x)).reshape(batch, count, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, D/H)
+        attended = F.scaled_dot_product_attention(q, k, v)  # (B, H, N, D/H)
+        x = x + self.out(attended.transpose(1, 2).reshape(batch, count, width))
+        return x + self.feed_forward(self.norm2(x))
+
+
+class SuperpixelTransformer(SegmentationModel):
+    """The whole model. Input is a normalised image; `normalization` says how.
+
+    Args:
+        backbone: feature maps at strides 2, 8 and 32 (ConvNeXt: 4, 8, 32).
+        num_classes: K.
+        image_size: (H, W) that the learned grids are made for. Other sizes work: the superpixel grid keeps its stride
+            and the learned queries and position embeddings are resized bilinearly.
+        superpixel_stride: pixels of the image along a superpixel's cell. In the paper 32 on Cityscapes (Table III also 16
+            and 64), 16 on ADE20K (40x40 superpixels of a 640x640 crop).
+        pixel_stride: of the pixel features, a divisor of `superpixel_stride`. In the paper 8 on Cityscapes ("bilinear
+            resizing to stride 8"), 4 on ADE20K (160x160 features of a 640x640 crop).
+        width: D, channels of pixel and superpixel features (256, IV-A).
+        cross_attention_layers: n (2, IV-A and Table III).
+        cross_attention_heads: 2 (IV-A).
+        self_attention_layers: k (4, IV-A).
+        self_attention_heads: 4 (IV-A).
+        feed_forward_width: hidden width of the self-attention blocks.
+        hard_pixel_fraction: share of each image's pixels that the loss counts (0.2, IV-A).
+
+    Raises:
+        ValueError: a stride, width, share or image size that does not fit.
+    """
+
+    def __init__(
+        self,
+        backbone: ConvBackbone,
+        num_classes: int,
+        image_size: tuple[int, int],
+        superpixel_stride: int = 32,
+        pixel_stride: int = 8,
+        width: int = 256,
+        cross_attention_layers: int = 2,
+        cross_attention_heads: int = 2,
+        self_attention_layers: int = 4,
+        self_attention_heads: int = 4,
+        feed_forward_width: int = 512,
+        hard_pixel_fraction: float = 0.2,
+    ) -> None:
+        super().__init__(num_classes, image_size)
+        if pixel_stride < 1:
+            raise ValueError(f"pixel_stride is {pixel_stride}; expected at least 1")
+        if superpixel_stride % pixel_stride or superpixel_stride <= 0:
+            raise ValueError(
+                f"superpixel_stride is {superpixel_stride}; it must be a positive multiple of {pixel_stride}, the pixel_stride"
+            )
+        if not 0 < hard_pixel_fraction <= 1:
+            raise ValueError(f"hard_pixel_fraction is {hard_pixel_fraction}; expected a number in (0, 1]")
+        if width % cross_attention_heads or width % self_attention_heads:
+            raise ValueError(
+                f"width {width} must be a multiple of both head counts, {cross_attention_heads} and {self_attention_heads}"
+            )
+        self.backbone = backbone
+        self.normalization = backbone.normalization
+        self.superpixel_stride = superpixel_stride
+        self.pixel_stride = pixel_stride
+        self.stride = max(backbone.stride, superpixel_stride)
+        if self.stride % superpixel_stride or self.stride % backbone.stride:
+            raise ValueError(
+                f"superpixel_stride {superpixel_stride} does not fit the backbone's stride {backbone.stride}"
+            )
+        height, width_px = (-(-side // self.stride) * self.stride for side in image_size)
+        rows, cols = height // superpixel_stride, width_px // superpixel_stride
+        self.hypercolumn = Hypercolumn(backbone.channels, width)
+        # S^0, one learned query a cell; position embeddings at a quarter of each feature's resolution, one pair for
+        # all layers (IV-A), zero at the start so that training begins position-free.
+        self.queries = nn.Parameter(torch.randn(1, width, rows, cols) * 0.02)
+        self.superpixel_position = nn.Parameter(torch.zeros(1, width, max(rows // 4, 1), max(cols // 4, 1)))
+        self.pixel_position = nn.Parameter(
+            torch.zeros(1, width, max(height // pixel_stride // 4, 1), max(width_px // pixel_stride // 4, 1))
+        )
+        self.cross_attention = nn.ModuleList(
+            LocalDualPathCrossAttention(width, cross_attention_heads) for _ in range(cross_attention_layers)
+        )
+        self.self_attention = nn.ModuleList(
+            SelfAttentionBlock(width, self_attention_heads, feed_forward_width) for _ in range(self_attention_layers)
+        )
+        self.classifier = nn.Linear(width, num_classes)
+        self.superpixel_grid = (rows, cols)
+        self.cell = (superpixel_stride, superpixel_stride)  # of image pixels
+        self.feature_cell = (superpixel_stride // pixel_stride,) * 2  # of pixel features
+        self.hard_pixel_fraction = hard_pixel_fraction
+
+    def forward(self, image: Tensor) -> Prediction:
+        """Segment a batch.
+
+        Args:
+            image: float (B, 3, H, W), normalised. Sides that are no multiple of the stride are zero-padded at the
+                bottom and right, and the padding is cut off the outputs.
+
+        Returns:
+            Prediction with logits (B, K, H, W) and, in eval mode, superpixels (B, H, W) in [0, rows * cols) of the
+            (padded) image's grid.
+        """
+        association_logits, class_logits = self.associate(image)
+        height, width_px = image.shape[-2:]
+        scores = nb.paint(nb.association(association_logits), class_logits, self.cell)  # (B, K, H, W)
+        owner = None if self.training else nb.hard_superpixels(association_logits, self.cell)[:, :height, :width_px]
+        return Prediction(scores[..., :height, :width_px], owner)
+
+    def decide(self, image: Tensor) -> Decision:
+        """As the base class. Decides cell by cell, so that K scores a pixel are never rearranged into an image."""
+        association_logits, class_logits = self.associate(image)
+        height, width_px = image.shape[-2:]
+        scores = nb.association(association_logits) @ nb.gather_neighbours(class_logits)  # (B, R, C, P, K)
+        labels, confidence = most_probable(scores, dim=-1)  # (B, R, C, P)
+        owner = nb.hard_superpixels(association_logits, self.cell)  # (B, H, W)
+        labels = nb.from_cells(labels.unsqueeze(-1), self.cell)[:, 0]
+        confidence = nb.from_cells(confidence.unsqueeze(-1), self.cell)[:, 0]
+        return Decision(*(x[:, :height, :width_px] for x in (labels, confidence, owner)))
+
+    def associate(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """III-A to III-D up to the softmax of eq. 5.
+
+        Args:
+            image: float (B, 3, H, W), normalised, of any size; padded here to whole cells.
+
+        Returns:
+            association logits at the image's resolution (B, R, C, P, 9) with P = superpixel_stride^2 (IV-A: upsampled
+            before the softmax), and class scores of the superpixels (B, R, C, K).
+        """
+        pixels, superpixels = self.tokenize(pad_to_stride(image, self.stride))
+        logits = nb.association_logits(pixels, superpixels)  # at the stride of the pixel features
+        return nb.upsample_in_cells(logits, self.feature_cell, self.cell), self.classify(superpixels)
+
+    def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        """IV-A: softmax cross entropy over the hardest 20 % of the pixels of each image."""
+        return {"cross_entropy": top_fraction_cross_entropy(prediction.logits, labels, self.hard_pixel_fraction)}
+
+    def tokenize(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """III-A and III-B: (B, 3, H, W) -> pixel features (B, R, C, P, D) and superpixel features (B, R, C, D)."""
+        size = (image.shape[-2] // self.pixel_stride, image.shape[-1] // self.pixel_stride)
+        grid = (image.shape[-2] // self.superpixel_stride, image.shape[-1] // self.superpixel_stride)
+        pixels = nb.to_cells(self.hypercolumn(self.backbone(image), size), self.feature_cell)  # (B, R, C, P, D)
+        pixel_position = nb.to_cells(resize_grid(self.pixel_position, size), self.feature_cell)
+        superpixel_position = resize_grid(self.superpixel_position, grid).permute(0, 2, 3, 1)
+        superpixels = resize_grid(self.queries, grid).permute(0, 2, 3, 1)  # (1, R, C, D)
+        superpixels = superpixels.expand(image.shape[0], -1, -1, -1)
+        for layer in self.cross_attention:
+            superpixels, pixels = layer(superpixels, pixels, superpixel_position, pixel_position)
+        return pixels, superpixels
+
+    def classify(self, superpixels: Tensor) -> Tensor:
+        """III-C: (B, R, C, D) -> class scores C_i, (B, R, C, K)."""
+        x = superpixels.flatten(1, 2)  # (B, N, D)
+        for block in self.self_attention:
+            x = block(x)
+        return self.classifier(x).unflatten(1, superpixels.shape[1:3])
+
+
+def resize_grid(grid: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resize of a learned (1, D, h, w) grid; the grid itself where the size already fits."""
+    if tuple(grid.shape[-2:]) == tuple(size):
+        return grid
+    return F.interpolate(grid, size=size, mode="bilinear", align_corners=False)

@@ -1,0 +1,8 @@
+"""`python -m seg_models.export`."""
+
+import sys
+
+from seg_models.export.graph import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,267 @@
+"""The deployment model: one ONNX file that carries everything a robot needs, and what it says of itself.
+
+    input  `image`        uint8 [B, H, W, 3]   RGB, at network size
+    output `labels`       uint8 [B, H, W]      class index; 255 is kept for "not labelled"
+    output `confidence`   uint8 [B, H, W]      largest softmax probability x 255
+    output `superpixels`  int32 [B, H, W]      raster index in the superpixel grid; superpixel models only
+
+The metadata keys are the fields of `ModelInfo`; structured values are JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seg_perception.model.onnx_header import OnnxFormatError, OnnxHeader, TensorInfo, read_onnx_header
+
+FORMAT_VERSION = "1"
+UNLABELLED = 255
+MAX_CLASSES = 255  # 255 itself is kept for "not labelled"
+MAX_SUPERPIXELS = 65535  # published as uint16 (16UC1)
+REQUIRED_KEYS = ("format_version", "architecture", "class_names", "palette", "input_size")
+EXPORT_HINT = "export it with `python -m seg_models.export`"
+
+
+class ModelFileError(ValueError):
+    """A file cannot serve as the deployment model. The message is one line: what came, what was expected."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a deployment model says of itself.
+
+    Attributes:
+        path: the file.
+        format_version: of the contract, "1".
+        name: of the model, such as "rooms_spt_lite0"; the file's stem where the file gives none.
+        architecture: such as "superpixel_transformer".
+        class_names: K names, in the order of the class indices.
+        palette: uint8 [K, 3], RGB.
+        input_size: (H, W) of the network, pixels.
+        normalization: {"mean": [r, g, b], "std": [r, g, b]} in 0..255 units, or None. It is part of the graph;
+            kept here for people to read.
+        training_data, license, source_commit: free text, empty where the file has none.
+        superpixel_grid: (rows, columns), or None for a model without superpixels.
+        has_superpixels: whether there is a `superpixels` output.
+        batch_size: the number of images the graph is fixed to, or None where it takes any number.
+        opset: of ONNX.
+        file_size_bytes: of the file.
+    """
+
+    path: Path
+    format_version: str
+    name: str
+    architecture: str
+    class_names: tuple[str, ...]
+    palette: np.ndarray
+    input_size: tuple[int, int]
+    normalization: dict[str, list[float]] | None
+    training_data: str
+    license: str
+    source_commit: str
+    superpixel_grid: tuple[int, int] | None
+    has_superpixels: bool
+    batch_size: int | None
+    opset: int
+    file_size_bytes: int
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON types."""
+        return {
+            "path": str(self.path),
+            "name": self.name,
+            "architecture": self.architecture,
+            "format_version": self.format_version,
+            "input_size": list(self.input_size),
+            "superpixel_grid": list(self.superpixel_grid) if self.superpixel_grid else None,
+            "class_names": list(self.class_names),
+            "palette": self.palette.tolist(),
+            "normalization": self.normalization,
+            "training_data": self.training_data,
+            "license": self.license,
+            "source_commit": self.source_commit,
+            "batch_size": self.batch_size,
+            "opset": self.opset,
+            "file_size_bytes": self.file_size_bytes,
+        }
+
+
+def read_model_info(path: str | Path) -> ModelInfo:
+    """Read and check what the deployment model at `path` says of itself; its weights are not loaded.
+
+    Raises:
+        ModelFileError: the file is missing, empty, cut short, no ONNX file, without the contract's metadata, or with
+            other tensors than the contract's.
+    """
+    path = Path(path)
+    header = _read_header(path)
+    metadata = header.metadata
+    missing = [key for key in REQUIRED_KEYS if key not in metadata]
+    if missing:
+        raise ModelFileError(
+            f"model file {path} is ONNX but no deployment model: its metadata lacks {', '.join(missing)}; {EXPORT_HINT}"
+        )
+    if metadata["format_version"] != FORMAT_VERSION:
+        raise ModelFileError(
+            f"model file {path} has format version {metadata['format_version']!r}, this seg_perception reads "
+            f"{FORMAT_VERSION!r}; install a matching seg_perception or export the model again"
+        )
+    if header.external_weights:
+        raise ModelFileError(
+            f"model file {path} keeps {len(header.external_weights)} weights in other files "
+            f"(the first: {header.external_weights[0]}); a deployment model is one file; {EXPORT_HINT}"
+        )
+    fields = _MetadataReader(path, metadata)
+    class_names = fields.read("class_names", _class_names, f"a JSON list of 1 to {MAX_CLASSES} different names")
+    palette = fields.read("palette", _palette, "a JSON list of [r, g, b] with values 0 to 255")
+    input_size = fields.read("input_size", _size, "JSON [height, width]")
+    if len(palette) != len(class_names):
+        raise ModelFileError(
+            f"model file {path}: palette has {len(palette)} colours for {len(class_names)} classes; {EXPORT_HINT}"
+        )
+    grid = None
+    if "superpixel_grid" in metadata:
+        grid = fields.read("superpixel_grid", _size, "JSON [rows, columns]")
+    normalization = None
+    if "normalization" in metadata:
+        normalization = fields.read("normalization", _normalization, 'JSON {"mean": [r, g, b], "std": [r, g, b]}')
+    has_superpixels = any(tensor.name == "superpixels" for tensor in header.outputs)
+    _check_superpixels(path, has_superpixels, grid)
+    return ModelInfo(
+        path=path,
+        format_version=metadata["format_version"],
+        name=metadata.get("name", "") or path.stem,
+        architecture=metadata["architecture"],
+        class_names=class_names,
+        palette=palette,
+        input_size=input_size,
+        normalization=normalization,
+        training_data=metadata.get("training_data", ""),
+        license=metadata.get("license", ""),
+        source_commit=metadata.get("source_commit", ""),
+        superpixel_grid=grid,
+        has_superpixels=has_superpixels,
+        batch_size=_check_tensors(path, header, input_size),
+        opset=header.opset,
+        file_size_bytes=path.stat().st_size,
+    )
+
+
+def _read_header(path: Path) -> OnnxHeader:
+    if not path.exists():
+        raise ModelFileError(f"model file {path} does not exist; give the path of a deployment model (.onnx)")
+    if not path.is_file():
+        raise ModelFileError(f"model file {path} is not a file; give the path of a deployment model (.onnx)")
+    try:
+        return read_onnx_header(path)
+    except OnnxFormatError as error:
+        raise ModelFileError(f"model file {path} cannot be used: {error}; copy it again or {EXPORT_HINT}") from error
+    except OSError as error:
+        raise ModelFileError(f"model file {path} cannot be read: {error.strerror}") from error
+
+
+class _MetadataReader:
+    def __init__(self, path: Path, metadata: dict[str, str]) -> None:
+        self._path = path
+        self._metadata = metadata
+
+    def read(self, key: str, convert: Callable[[Any], Any], expected: str) -> Any:
+        text = self._metadata[key]
+        try:
+            return convert(json.loads(text))
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            shown = text if len(text) <= 80 else text[:77] + "..."
+            raise ModelFileError(
+                f"model file {self._path}: metadata {key} is {shown!r}, expected {expected}; {EXPORT_HINT}"
+            ) from error
+
+
+def _class_names(value: Any) -> tuple[str, ...]:
+    names = tuple(value)
+    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("not a list of names")
+    if not 1 <= len(names) <= MAX_CLASSES or len(set(names)) != len(names):
+        raise ValueError("too few, too many or repeated names")
+    return names
+
+
+def _palette(value: Any) -> np.ndarray:
+    array = np.array(value, dtype=np.int64)
+    if array.ndim != 2 or array.shape[1] != 3 or array.min() < 0 or array.max() > 255:
+        raise ValueError("not colours")
+    palette = array.astype(np.uint8)  # (K, 3)
+    palette.setflags(write=False)
+    return palette
+
+
+def _size(value: Any) -> tuple[int, int]:
+    rows, columns = value
+    if not (isinstance(rows, int) and isinstance(columns, int) and rows > 0 and columns > 0):
+        raise ValueError("not two positive whole numbers")
+    return rows, columns
+
+
+def _normalization(value: Any) -> dict[str, list[float]]:
+    result = {key: [float(number) for number in value[key]] for key in ("mean", "std")}
+    if any(len(numbers) != 3 for numbers in result.values()):
+        raise ValueError("not three channels")
+    return result
+
+
+def _check_superpixels(path: Path, has_superpixels: bool, grid: tuple[int, int] | None) -> None:
+    if has_superpixels != (grid is not None):
+        have, lack = ("output superpixels", "metadata superpixel_grid")
+        if not has_superpixels:
+            have, lack = lack, have
+        raise ModelFileError(f"model file {path} has {have} but no {lack}; {EXPORT_HINT}")
+    if grid is not None and grid[0] * grid[1] > MAX_SUPERPIXELS:
+        raise ModelFileError(
+            f"model file {path} has a superpixel grid of {grid[0]}x{grid[1]} = {grid[0] * grid[1]} cells; "
+            f"superpixels are published as 16-bit ids, at most {MAX_SUPERPIXELS}"
+        )
+
+
+def _check_tensors(path: Path, header: OnnxHeader, input_size: tuple[int, int]) -> int | None:
+    """Compare the graph's inputs and outputs with the contract; returns the fixed batch size, or None."""
+    height, width = input_size
+    if [tensor.name for tensor in header.inputs] != ["image"]:
+        came = ", ".join(str(tensor) for tensor in header.inputs) or "none"
+        raise ModelFileError(
+            f"model file {path} has the inputs: {came}; expected one: image uint8 [B, {height}, {width}, 3]"
+        )
+    outputs = {tensor.name: tensor for tensor in header.outputs}
+    expected = [
+        (header.inputs[0], "input", "uint8", (height, width, 3)),
+        (outputs.get("labels"), "output labels", "uint8", (height, width)),
+        (outputs.get("confidence"), "output confidence", "uint8", (height, width)),
+    ]
+    if "superpixels" in outputs:
+        expected.append((outputs["superpixels"], "output superpixels", "int32", (height, width)))
+    for tensor, what, element_type, size in expected:
+        if tensor is None:
+            names = ", ".join(outputs) or "none"
+            raise ModelFileError(f"model file {path} has no {what} (its outputs: {names}); {EXPORT_HINT}")
+        if not _matches(tensor, element_type, size):
+            shape = ", ".join(str(number) for number in size)
+            raise ModelFileError(
+                f"model file {path}: {what} is {tensor}, expected {element_type} [B, {shape}]; {EXPORT_HINT}"
+            )
+    batch = header.inputs[0].shape[0]
+    return batch if isinstance(batch, int) else None
+
+
+def _matches(tensor: TensorInfo, element_type: str, size: tuple[int, ...]) -> bool:
+    """Whether type and rank are as expected, and every dimension that the file fixes too."""
+    if tensor.element_type != element_type or len(tensor.shape) != 1 + len(size):
+        return False
+    return all(not isinstance(came, int) or came == wanted for came, wanted in zip(tensor.shape[1:], size, strict=True))

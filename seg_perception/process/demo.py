@@ -1,0 +1,360 @@
+"""`seg_perception demo`: plays a recording through the real node over DDS and scores the masks that it publishes.
+
+The node is a process of its own, as on a robot. This process is the camera and the listener: it publishes the recorded
+images with their timing, takes the masks, and compares them with the recording's own label topic.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, perf_counter, sleep
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image
+from tqdm import tqdm
+
+from seg_perception.bag.evaluation import Evaluation
+from seg_perception.bag.frames import FrameSource, find_image_topic, header_stamp_ns
+from seg_perception.bag.reader import BagMessage, BagReader, open_bag
+from seg_perception.bag.replay import Replay, spinning
+from seg_perception.bag.report import write_report
+from seg_perception.bag.result import EvaluationResult
+from seg_perception.bag.video import SegmentationVideo
+from seg_perception.engines.select import ENGINE_KINDS
+from seg_perception.process.environment import describe_environment
+from seg_perception.process.node_process import NodeProcess, NodeProcessError
+from seg_perception.process.ros_environment import free_domain_id, ros_process_environment
+from seg_perception.segmenter import Segmentation, Segmenter
+from seg_perception.share import share_path
+
+logger = logging.getLogger(__name__)
+
+DEMO_BAG = "bags/rooms_demo.mcap"
+DEMO_MODEL = "models/rooms_spt_lite0.onnx"
+DEMO_LABEL_TOPIC = "/camera/labels"
+LATENCY_MEANING = "from publishing the image to the arrival of its mask, over DDS, through the node's process"
+START_LIMIT_S = 120.0  # loading a model on a small board takes its time
+LAST_MASK_LIMIT_S = 10.0
+_DIAGNOSTICS_PERIOD_S = 0.2
+_DEPTH = 100  # masks that may wait while this process is held up; none is to be lost here
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What `run_demo` takes.
+
+    Attributes:
+        bag, model: a recording and a deployment model.
+        out: folder for the results; it is made.
+        image_topic, label_topic: None for the only image topic, and for /camera/labels where the bag has it.
+        rate: recorded seconds a second.
+        seconds: recorded seconds to play; 0 for all.
+        engine, threads: parameters of the node.
+        progress: show progress on stderr.
+    """
+
+    bag: Path
+    model: Path
+    out: Path
+    image_topic: str | None = None
+    label_topic: str | None = None
+    rate: float = 1.0
+    seconds: float = 0.0
+    engine: str = "auto"
+    threads: int = 0
+    progress: bool = True
+
+
+class MaskListener:
+    """Subscribes to the node's outputs and notes when each one came.
+
+    Attributes:
+        labels: uint8 [H, W] masks by header stamp; superpixels: uint16 [H, W].
+        arrivals_s: when the labels came, perf_counter seconds, by header stamp.
+        status: the node's latest diagnostics, None before the first.
+    """
+
+    def __init__(self, node: Node, segmentation: str, want_superpixels: bool) -> None:
+        self.labels: dict[int, np.ndarray] = {}
+        self.superpixels: dict[int, np.ndarray] = {}
+        self.arrivals_s: dict[int, float] = {}
+        self.status: DiagnosticStatus | None = None
+        self._name = segmentation
+        qos = QoSProfile(depth=_DEPTH)
+        self.subscriptions = [node.create_subscription(Image, f"{segmentation}/labels", self._on_labels, qos)]
+        if want_superpixels:
+            topic = f"{segmentation}/superpixels"
+            self.subscriptions.append(node.create_subscription(Image, topic, self._on_superpixels, qos))
+        self._diagnostics = node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Key and value pairs of the latest diagnostics."""
+        return {} if self.status is None else {pair.key: pair.value for pair in self.status.values}
+
+    def _on_labels(self, message: Image) -> None:
+        now_s = perf_counter()
+        stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        self.labels[stamp_ns] = _pixels(message, np.uint8)
+        self.arrivals_s[stamp_ns] = now_s
+
+    def _on_superpixels(self, message: Image) -> None:
+        stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        self.superpixels[stamp_ns] = _pixels(message, np.uint16)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name == self._name:
+                self.status = status
+
+
+def run_demo(options: DemoOptions) -> EvaluationResult:
+    """Play, listen, score, and write report.json, report.html and demo.mp4 into `options.out`.
+
+    Raises:
+        ModelFileError, EngineError, BagError, ValueError: what was given cannot be used.
+        NodeProcessError: the node did not come up, or ended.
+    """
+    if options.seconds < 0:
+        raise ValueError(f"--seconds is {options.seconds:g}, expected 0 or more")
+    model = options.model.absolute()
+    info = Segmenter(model, options.engine, options.threads).info  # says what is wrong before anything is started
+    options.out.mkdir(parents=True, exist_ok=True)
+    environment = ros_process_environment(free_domain_id())
+    os.environ.update(environment)
+    with open_bag(options.bag) as bag:
+        label_topic = options.label_topic
+        if label_topic is None and DEMO_LABEL_TOPIC in bag.topics():
+            label_topic = DEMO_LABEL_TOPIC
+        image_topic = options.image_topic or find_image_topic(bag, label_topic)
+        frames = FrameSource(bag, image_topic, label_topic)
+        parameters: dict[str, str | bool | int | float] = {
+            "model": str(model),
+            "image": image_topic,
+            "image_type": "compressed" if bag.topic(image_topic).type.endswith("CompressedImage") else "raw",
+            "engine": options.engine,
+            "threads": options.threads,
+            "autostart": True,
+            "diagnostics_period_s": _DIAGNOSTICS_PERIOD_S,
+        }
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            node = Node("demo", start_parameter_services=False)
+            published_s: dict[int, float] = {}
+            replay = _camera(options, bag, image_topic, node, published_s)
+            listener = MaskListener(node, "/segmentation", info.has_superpixels)
+            with spinning(node), NodeProcess(parameters, environment, options.out / "node.log") as process:
+                _wait_until_active(process, listener, options.progress)
+                wall_s = _play(replay, published_s, process, listener, options.progress)
+                counts = _counts(process, listener, len(published_s))
+        finally:
+            rclpy.try_shutdown()
+        result = _score(options, frames, info, listener, published_s, wall_s, counts)
+        result.source = {
+            "bag": str(options.bag),
+            "image topic": image_topic,
+            "label topic": label_topic or "none",
+            "played": f"over DDS at {options.rate:g} times the recorded speed",
+        }
+        if bag.damage:
+            result.warnings.append(f"bag {options.bag}: {bag.damage}")
+        result.truncated = bag.truncated
+    write_report(options.out, result)
+    return result
+
+
+def _wait_until_active(process: NodeProcess, listener: MaskListener, progress: bool) -> None:
+    """Until the node has loaded its model, listens, and is listened to.
+
+    Raises:
+        NodeProcessError: it ended, cannot be configured, or takes longer than START_LIMIT_S.
+    """
+    with tqdm(desc="starting the node", bar_format="{desc}: {elapsed}", disable=not progress) as bar:
+        begin_s = monotonic()
+        while not (
+            listener.values.get("lifecycle") == "active"
+            and all(subscription.get_publisher_count() for subscription in listener.subscriptions)
+        ):
+            process.check()
+            status = listener.status
+            if status is not None and status.level == DiagnosticStatus.ERROR:
+                raise NodeProcessError(f"the node cannot start: {status.message}")
+            if monotonic() - begin_s > START_LIMIT_S:
+                raise NodeProcessError(
+                    f"the node is not active after {START_LIMIT_S:.0f} s; its last lines:\n{process.last_lines()}"
+                )
+            sleep(0.05)
+            bar.update()
+
+
+def _camera(
+    options: DemoOptions, bag: BagReader, image_topic: str, node: Node, published_s: dict[int, float]
+) -> Replay:
+    """The replay of the images; it notes in `published_s` when each one went out (perf_counter), by header stamp."""
+
+    def note(message: BagMessage) -> None:
+        stamp_ns = header_stamp_ns(message)
+        if stamp_ns is None or stamp_ns in published_s:
+            raise ValueError(
+                f"bag {bag.path}: images on {image_topic} share the header stamp {stamp_ns} ns, expected one a stamp; "
+                "masks are paired with images by it (evaluate-bag needs no stamps)"
+            )
+        published_s[stamp_ns] = perf_counter()
+
+    return Replay(node, bag, [image_topic], options.rate, duration_s=options.seconds or None, on_publish=note)
+
+
+def _play(
+    replay: Replay, published_s: dict[int, float], process: NodeProcess, listener: MaskListener, show_progress: bool
+) -> float:
+    """Publish the images; returns the seconds from the first one to the last mask."""
+    _wait_for(lambda: replay.subscriptions() > 0, process, START_LIMIT_S)
+    replay.wait_for_subscribers(1)  # returns after the time that the other side may need to know of the match
+    with tqdm(total=replay.total, unit="image", desc="playing", disable=not show_progress) as bar:
+
+        def progress() -> None:
+            process.check()
+            bar.set_postfix(masks=len(listener.labels), refresh=False)
+            bar.update()
+
+        begin_s = perf_counter()
+        replay.play(progress)
+        # The last image is never overtaken by another: with its mask, all that will come have come.
+        last_ns = next(reversed(published_s), None)
+        if not _wait_for(lambda: last_ns is None or last_ns in listener.labels, process, LAST_MASK_LIMIT_S):
+            logger.warning("no mask for the last image within %.0f s", LAST_MASK_LIMIT_S)
+        wall_s = perf_counter() - begin_s
+        bar.set_postfix(masks=len(listener.labels))
+    return wall_s
+
+
+def _counts(process: NodeProcess, listener: MaskListener, images: int) -> dict[str, int]:
+    """Why images have no mask, by the node's own account of it in its next diagnostics."""
+    before = listener.status
+    _wait_for(lambda: listener.status is not before, process, 10 * _DIAGNOSTICS_PERIOD_S)
+    values = listener.values
+    received = int(values.get("received", 0))
+    reasons = {
+        "lost before the node took them": images - received,
+        "overtaken by a newer image while the node was busy": int(values.get("dropped", 0)),
+        f"failed in the node: {values.get('last_error', '')}": int(values.get("failed", 0)),
+    }
+    return {reason: count for reason, count in reasons.items() if count > 0}
+
+
+def _wait_for(condition: Callable[[], bool], process: NodeProcess, limit_s: float) -> bool:
+    """Whether the condition came true in time, with the node alive."""
+    deadline_s = monotonic() + limit_s
+    while not condition():
+        process.check()
+        if monotonic() > deadline_s:
+            return False
+        sleep(0.02)
+    return True
+
+
+def _score(
+    options: DemoOptions,
+    frames: FrameSource,
+    info: Any,
+    listener: MaskListener,
+    published_s: dict[int, float],
+    wall_s: float,
+    drop_reasons: dict[str, int],
+) -> EvaluationResult:
+    """Compare the masks with the recording's labels and make the video. After the play, to leave the node the cores."""
+    evaluation = Evaluation(info, LATENCY_MEANING)
+    video = SegmentationVideo(options.out / "demo.mp4", info, frames.frames_per_second * options.rate)
+    with tqdm(total=len(listener.labels), unit="mask", desc="scoring", disable=not options.progress) as bar:
+        for frame in frames:
+            stamp_ns = frame.stamp_ns
+            if stamp_ns not in published_s or stamp_ns not in listener.labels:
+                continue
+            mask = Segmentation(listener.labels[stamp_ns], superpixels=listener.superpixels.get(stamp_ns))
+            latency_ms = 1e3 * (listener.arrivals_s[stamp_ns] - published_s[stamp_ns])
+            evaluation.add(frame.rgb, mask, frame.labels, latency_ms=latency_ms, stamp_ns=stamp_ns)
+            video.add(frame.rgb, mask)
+            bar.update()
+    problem = video.close()
+    values = listener.values
+    result = evaluation.result(
+        engine=values.get("engine", "").split(" ")[0] or options.engine,
+        engine_description=values.get("engine", ""),
+        frames_in=len(published_s),
+        drop_reasons=drop_reasons,
+        warnings=[problem] if problem else [],
+        wall_s=wall_s,
+        environment=describe_environment(),
+    )
+    if not problem:
+        result.files["video"] = video.path.name
+    return result
+
+
+def _pixels(message: Image, dtype: type[np.unsignedinteger[Any]]) -> np.ndarray:
+    """[H, W] array of a mask message, rows possibly padded."""
+    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
+    return rows[:, : message.width * np.dtype(dtype).itemsize].copy().view(dtype)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `seg_perception demo`."""
+    parser.add_argument("--bag", type=Path, help="recording to play (default: the shipped one)")
+    parser.add_argument("--model", type=Path, help="the deployment model (default: the shipped one)")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the results (%(default)s)")
+    parser.add_argument("--image-topic", help="may be left out where the bag has only one beside the labels")
+    parser.add_argument("--label-topic", help=f"true classes (default: {DEMO_LABEL_TOPIC} where the bag has it)")
+    parser.add_argument(
+        "--rate",
+        type=float,
+        default=1.0,
+        help="recorded seconds a second; below 1 on slow machines (default: %(default)s)",
+    )
+    parser.add_argument("--seconds", type=float, default=0.0, help="recorded seconds to play; 0: all")
+    parser.add_argument("--engine", choices=ENGINE_KINDS, default="auto", help="default: %(default)s")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine; 0: its own choice")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run `seg_perception demo`."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _end)  # so that the node is ended too
+    try:
+        result = run_demo(
+            DemoOptions(
+                bag=options.bag or share_path(DEMO_BAG),
+                model=options.model or share_path(DEMO_MODEL),
+                out=options.out,
+                image_topic=options.image_topic,
+                label_topic=options.label_topic,
+                rate=options.rate,
+                seconds=options.seconds,
+                engine=options.engine,
+                threads=options.threads,
+                progress=sys.stderr.isatty(),
+            )
+        )
+    except NodeProcessError as error:
+        print(f"seg_perception: error: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(result.summary()))
+    names = ["report.html", "report.json", *result.files.values()]
+    print(f"look at     {', '.join(str(options.out / name) for name in names)}")
+    return 0
+
+
+def _end(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)

@@ -1,0 +1,242 @@
+"""The node's parameters, each declared once: name, default, range, description.
+
+From this table come the declaration in ROS, the checks, `NodeParameters`, docs/parameters.md and
+config/segmentation.yaml; `python -m seg_perception.ros.parameters` prints them. Nothing here needs ROS before `declare`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from seg_perception.engines.base import PRECISIONS
+from seg_perception.engines.select import ENGINE_KINDS
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+    from rclpy.parameter import Parameter as RosParameter
+
+Value = str | bool | int | float
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter.
+
+    Attributes:
+        name: as in ROS.
+        default: also says the type.
+        description: one sentence; units are in the name.
+        minimum, maximum: of a number, inclusive.
+        choices: of a string, all allowed values; empty where any is allowed.
+        live: whether it may change while the node is configured; the others take effect at the next configure.
+    """
+
+    name: str
+    default: Value
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    live: bool = False
+
+    @property
+    def expectation(self) -> str:
+        """Type and range, as an error says them."""
+        kind = type(self.default).__name__
+        if self.choices:
+            return f"one of: {', '.join(self.choices)}"
+        return kind if self.minimum is None else f"{kind}, {self.minimum:g} to {self.maximum:g}"
+
+    def problem(self, value: Value) -> str:
+        """What is wrong with a value of the right type, in one line; empty if nothing is."""
+        if self.choices and value not in self.choices:
+            return f"parameter {self.name} is {value!r}, expected {self.expectation}"
+        low, high = self.minimum, self.maximum
+        if low is not None and high is not None and isinstance(value, int | float) and not low <= value <= high:
+            return f"parameter {self.name} is {value}, expected {self.expectation}"
+        return ""
+
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter("model", "", "Deployment model (.onnx); empty: the model that comes with the package."),
+    Parameter("image", "image", "Topic of the camera images."),
+    Parameter(
+        "image_type",
+        "auto",
+        "Message type of the image topic: sensor_msgs/Image or CompressedImage; auto: compressed where the topic's "
+        "name ends in /compressed.",
+        choices=("auto", "raw", "compressed"),
+    ),
+    Parameter("camera_info", "", "Topic of the camera's calibration, passed on beside the mask; empty: none."),
+    Parameter("engine", "auto", "Inference engine; auto chooses by what is installed.", choices=ENGINE_KINDS),
+    Parameter(
+        "precision",
+        "f32",
+        "f32: 32-bit floats, results as in training; fast: whatever the device computes quickest.",
+        choices=PRECISIONS,
+    ),
+    Parameter("threads", 0, "CPU threads of one inference; 0 leaves it to the engine.", 0, 256),
+    Parameter("autostart", True, "Configure and activate at start; false: wait for a lifecycle manager."),
+    Parameter("overlay_alpha", 0.5, "Weight of the class colours in the overlay.", 0.0, 1.0, live=True),
+    Parameter(
+        "stale_after_s",
+        2.0,
+        "Without an image for so long, diagnostics report the camera stale.",
+        0.1,
+        3600.0,
+        live=True,
+    ),
+    Parameter(
+        "late_after_ms",
+        500.0,
+        "Diagnostics warn where the 95th percentile of the latency from an image's arrival to its mask is above this.",
+        1.0,
+        60_000.0,
+        live=True,
+    ),
+    Parameter("diagnostics_period_s", 1.0, "Time between two messages on /diagnostics.", 0.1, 60.0),
+)
+
+
+@dataclass(frozen=True)
+class NodeParameters:
+    """The values, checked; one field a parameter."""
+
+    model: str
+    image: str
+    image_type: str
+    camera_info: str
+    engine: str
+    precision: str
+    threads: int
+    autostart: bool
+    overlay_alpha: float
+    stale_after_s: float
+    late_after_ms: float
+    diagnostics_period_s: float
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the image topic carries CompressedImage."""
+        return self.image_type == "compressed" or (self.image_type == "auto" and self.image.endswith("/compressed"))
+
+
+def declare(node: Node) -> dict[str, str]:
+    """Declare all parameters on a node.
+
+    A start value of the wrong type or outside its range does not end the node: the parameter keeps its default, and
+    what is wrong comes back, for `configure` to refuse until it is set right.
+
+    Returns:
+        problems by parameter name.
+    """
+    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+    from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+
+    problems = {}
+    for parameter in PARAMETERS:
+        descriptor = ParameterDescriptor(description=parameter.description)
+        if parameter.choices:
+            descriptor.additional_constraints = f"one of: {', '.join(parameter.choices)}"
+        if parameter.minimum is not None and parameter.maximum is not None:
+            if isinstance(parameter.default, int):
+                low, high = int(parameter.minimum), int(parameter.maximum)
+                descriptor.integer_range = [IntegerRange(from_value=low, to_value=high)]
+            else:
+                descriptor.floating_point_range = [
+                    FloatingPointRange(from_value=float(parameter.minimum), to_value=float(parameter.maximum))
+                ]
+        try:
+            value = node.declare_parameter(parameter.name, parameter.default, descriptor).value
+            problem = parameter.problem(value)
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            if node.has_parameter(parameter.name):
+                node.undeclare_parameter(parameter.name)
+            node.declare_parameter(parameter.name, parameter.default, descriptor, ignore_override=True)
+            problem = f"parameter {parameter.name}: {error}; expected {parameter.expectation}"
+        if problem:
+            problems[parameter.name] = problem
+    return problems
+
+
+def read(node: Node) -> NodeParameters:
+    """The declared parameters' present values."""
+    return NodeParameters(**{field.name: node.get_parameter(field.name).value for field in fields(NodeParameters)})
+
+
+def problem_with(changes: list[RosParameter], configured: bool) -> str:
+    """Why a set of changes must be refused, in one line; empty if it may be made.
+
+    Args:
+        changes: what `ros2 param set` and the like ask for. Types and ranges of numbers are checked by rclpy before.
+        configured: whether the node holds a model; then only live parameters may change.
+    """
+    table = {parameter.name: parameter for parameter in PARAMETERS}
+    for change in changes:
+        parameter = table.get(change.name)
+        if parameter is None:  # use_sim_time, qos_overrides: not ours
+            continue
+        problem = parameter.problem(change.value)
+        if problem:
+            return problem
+        if configured and not parameter.live:
+            return f"parameter {change.name} takes effect at configure; deactivate and clean up the node first"
+    return ""
+
+
+def markdown() -> str:
+    """docs/parameters.md."""
+    lines = [
+        "# Parameters of the segmentation node",
+        "",
+        "Written by `python -m seg_perception.ros.parameters > docs/parameters.md` from the declarations in",
+        "`seg_perception/ros/parameters.py`. Those marked *live* may change while the node runs; the others take effect at",
+        "the next configure.",
+        "",
+        "| parameter | type | default | range | what it does |",
+        "|---|---|---|---|---|",
+    ]
+    for p in PARAMETERS:
+        limits = ", ".join(p.choices) if p.minimum is None else f"{p.minimum:g} to {p.maximum:g}"
+        live = " *live*" if p.live else ""
+        default = str(p.default).lower() if isinstance(p.default, bool) else str(p.default) or '""'
+        lines.append(f"| `{p.name}` | {type(p.default).__name__} | `{default}` | {limits} | {p.description}{live} |")
+    lines += [
+        "",
+        "The quality of service of every topic can be changed by `qos_overrides.<topic>.<publisher or subscription>.",
+        "<history, depth or reliability>`; `use_sim_time` works as for any node.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def yaml_file() -> str:
+    """config/segmentation.yaml: every parameter at its default, to copy and change."""
+    lines = [
+        "# The node's parameters at their defaults. Copy this file, keep what you change, and give it to the node:",
+        "#     ros2 launch seg_perception segmentation.launch.py params_file:=/path/to/copy.yaml",
+        "# Arguments of the launch file win over it. Written by `python -m seg_perception.ros.parameters --yaml`.",
+        "",
+        "/**:  # any node name and namespace; a name such as /front/segmentation for one node only",
+        "  ros__parameters:",
+    ]
+    for p in PARAMETERS:
+        note = textwrap.wrap(f"{p.description} [{p.expectation}{'; live' if p.live else ''}]", 110)
+        lines += [f"    # {line}" for line in note]
+        lines.append(f"    {p.name}: {json.dumps(p.default)}")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Print the documentation, or with --yaml the parameter file, that belong to the declarations."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--yaml", action="store_true", help="print config/segmentation.yaml, not docs/parameters.md")
+    print(yaml_file() if parser.parse_args().yaml else markdown(), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,156 @@
+"""The worker thread: newest image in, segmented, messages out.
+
+The executor's thread only leaves serialized messages in the mailbox. Here they are deserialized, decoded, segmented
+and published, so that no inference ever delays a service call, a parameter or a transition.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from rclpy.serialization import deserialize_message
+from rclpy.time import Time
+from sensor_msgs.msg import CompressedImage, Image
+
+from seg_perception.engines.base import EngineError
+from seg_perception.images import ImageError, as_ros_bytes, compressed_message_to_rgb, image_message_to_rgb
+from seg_perception.labels import overlay
+from seg_perception.ros.frame_statistics import FrameStatistics
+from seg_perception.ros.mailbox import Mailbox
+from seg_perception.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A serialized image message and when it came (perf_counter seconds)."""
+
+    serialized: bytes
+    arrival_s: float
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The publishers of one camera's results."""
+
+    labels: Any
+    confidence: Any
+    superpixels: Any | None
+    overlay: Any
+
+    def wanted(self) -> dict[str, bool]:
+        """Which outputs somebody subscribes to."""
+        publishers = {"labels": self.labels, "confidence": self.confidence, "overlay": self.overlay}
+        if self.superpixels is not None:
+            publishers["superpixels"] = self.superpixels
+        return {name: publisher.get_subscription_count() > 0 for name, publisher in publishers.items()}
+
+
+class Worker:
+    """Segments the frames of a mailbox until the mailbox is closed.
+
+    Args:
+        mailbox: where the camera callback leaves frames.
+        segmenter: open; used by this thread only.
+        outputs: publishers.
+        compressed: whether frames are CompressedImage messages.
+        statistics: told of every frame.
+        overlay_alpha: weight of the colours in the overlay, asked anew for each one.
+        now_ns: the node's clock, for the age of a frame.
+        report: called with one line for each frame that cannot be used.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox[Frame],
+        segmenter: Segmenter,
+        outputs: Outputs,
+        compressed: bool,
+        statistics: FrameStatistics,
+        overlay_alpha: Callable[[], float],
+        now_ns: Callable[[], int],
+        report: Callable[[str], None],
+    ) -> None:
+        self._mailbox = mailbox
+        self._segmenter = segmenter
+        self._outputs = outputs
+        self._compressed = compressed
+        self._statistics = statistics
+        self._overlay_alpha = overlay_alpha
+        self._now_ns = now_ns
+        self._report = report
+        self._thread = threading.Thread(target=self._run, name="segmentation worker", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for the frame in hand; the mailbox must have been closed."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (frame := self._mailbox.take()) is not None:
+            try:
+                self._process(frame)
+            except (ImageError, EngineError) as error:
+                self._fail(str(error))
+            except Exception as error:
+                # One broken frame must not end the stream, whatever it broke.
+                if self._mailbox.closed:
+                    return  # publishers are going away under a frame in hand
+                self._fail(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
+
+    def _fail(self, error: str) -> None:
+        self._statistics.failed(error)
+        self._report(error)
+
+    def _process(self, frame: Frame) -> None:
+        wanted = self._outputs.wanted()
+        if not any(wanted.values()):
+            self._statistics.unwanted()
+            return
+        start_s = perf_counter()
+        message = deserialize_message(frame.serialized, CompressedImage if self._compressed else Image)
+        rgb = compressed_message_to_rgb(message) if self._compressed else image_message_to_rgb(message)  # (H, W, 3)
+        decoded_s = perf_counter()
+        result = self._segmenter.segment(rgb, wanted["confidence"], wanted.get("superpixels", False))
+        segmented_s = perf_counter()
+        header = message.header
+        # Labels first: they are what a robot waits for.
+        if wanted["labels"]:
+            self._outputs.labels.publish(image_message(header, "mono8", result.labels))
+        if result.superpixels is not None and self._outputs.superpixels is not None:
+            self._outputs.superpixels.publish(image_message(header, "16UC1", result.superpixels))
+        if result.confidence is not None:
+            self._outputs.confidence.publish(image_message(header, "mono8", result.confidence))
+        if wanted["overlay"]:
+            tinted = overlay(rgb, result.labels, self._segmenter.info.palette, self._overlay_alpha())
+            self._outputs.overlay.publish(image_message(header, "rgb8", tinted))
+        done_s = perf_counter()
+        stages_ms = {
+            "wait": 1e3 * (start_s - frame.arrival_s),
+            "decode": 1e3 * (decoded_s - start_s),
+            **result.timings_ms,
+            "publish": 1e3 * (done_s - segmented_s),
+        }
+        age_ms = (self._now_ns() - Time.from_msg(header.stamp).nanoseconds) / 1e6
+        self._statistics.published(1e3 * (done_s - frame.arrival_s), age_ms, stages_ms)
+
+
+def image_message(header: Any, encoding: str, pixels: np.ndarray) -> Image:
+    """A sensor_msgs/Image of the array's size with the given header, rows without padding.
+
+    Args:
+        header: std_msgs/Header, used as it is.
+        encoding: of sensor_msgs/image_encodings that fits the array.
+        pixels: uint8 or uint16, [H, W] or [H, W, C], little-endian.
+    """
+    message = Image(header=header, height=pixels.shape[0], width=pixels.shape[1], encoding=encoding)
+    message.step = pixels.nbytes // pixels.shape[0]
+    message.data = as_ros_bytes(pixels)
+    return message

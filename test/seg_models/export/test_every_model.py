@@ -1,0 +1,255 @@
+"""Every architecture exports by the contract, agrees with ONNX Runtime, and is understood and built by TensorRT.
+
+The full-size table is docs/export.md; these are the same checks on tiny models.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import onnx.parser
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto
+from rosbags.highlevel import AnyReader
+from torch import nn
+
+from benchmarks.architectures import normalized
+from benchmarks.export_table import build_engine, settle, sharpen
+from seg_models.data.labels import LabelTable
+from seg_models.data.rooms.bag import IMAGE_TOPIC, STORE
+from seg_models.export.graph import TOLERANCES, ExportError, Origin, export_onnx
+from seg_models.export.half_precision import HalfPrecisionError, half_tensor, score_outputs, stem_outputs, to_half
+from test.seg_models.architectures.overfit import drawn_rooms
+from test.seg_models.tiny_models import ON_VIT, hybrid_options, tiny_model
+
+ROOT = Path(__file__).parents[3]
+SIZE = (60, 90)  # no multiple of any stride: the padding is exported, too
+
+
+SHAPE = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+
+
+# One form of each architecture, and the backbones whose graphs differ in kind; other options are in the full-size table.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "superpixel_transformer": ("superpixel_transformer", {}),
+    "linear, BEiT": ("linear", {"backbone": "beit_base_patch16_224"}),
+    "segmenter": ("segmenter", {}),
+    "regproxy, distilled": (
+        "regproxy",
+        {"backbone": "deit_tiny_distilled_patch16_224", "region_size": (4, 2), "multi_level": True},
+    ),
+    "regproxy, hybrid": ("regproxy", {"backbone": "vit_small_patch32_384", "patch_size": None}),
+    "regproxy_pilot": ("regproxy_pilot", {"slic_iterations": 2}),
+    "rsseg": ("rsseg", {}),
+    "rsseg_pyramid": ("rsseg_pyramid", {}),
+    "segvit": ("segvit", {}),
+    "segvit_pyramid": ("segvit_pyramid", {}),
+    "segvit_shrunk": ("segvit_shrunk", {}),
+}
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def exported(request, tmp_path_factory):
+    """(path of the float32 file, figures of the export's own comparison) of each variant."""
+    name, options = VARIANTS[request.param]
+    if request.param == "regproxy, hybrid":
+        options = options | {"timm_options": SHAPE | hybrid_options()}
+    images, _, classes = drawn_rooms(3, *SIZE)
+    model = tiny_model(name, classes, SIZE, **options).eval()
+    sharpen(model)
+    path = tmp_path_factory.mktemp("export") / "model.onnx"
+    return path, export_onnx(model, table(classes), Origin("m", name, "drawn"), path, list(images))
+
+
+def table(classes: int) -> LabelTable:
+    return LabelTable(tuple(f"class {i}" for i in range(classes)), tuple((i, i, i) for i in range(classes)))
+
+
+def test_file_agrees_with_the_model_and_with_its_half_precision_form_builds_in_tensorrt(exported, tmp_path):
+    path, figures = exported
+    assert figures["label_agreement"] > 0.999
+    assert figures["confidence_difference"] <= 2
+    assert figures.get("superpixel_agreement", 1.0) > 0.999
+    half = tmp_path / "half.onnx"
+    model = to_half(onnx.load(str(path)))
+    assert_half_agrees(path, model)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(half))
+    # Operators that overflow in float16 read float32.
+    inferred = onnx.shape_inference.infer_shapes(model)
+    types = {v.name: v.type.tensor_type.elem_type for v in inferred.graph.value_info}
+    kept = [n for n in model.graph.node if n.op_type in ("Softmax", "LayerNormalization", "ReduceL2", "Exp")]
+    assert all(types[node.input[0]] == TensorProto.FLOAT for node in kept)
+    assert sum(types.get(n.output[0]) == TensorProto.FLOAT16 for n in model.graph.node) > len(model.graph.node) / 10
+
+    pytest.importorskip("tensorrt_rtx", reason="pip install tensorrt-rtx-cu13 (Linux x86-64, no GPU needed)")
+    for file in (path, half):
+        outcome = build_engine(file, SIZE)
+        assert outcome["ok"], outcome["problem"]
+
+
+def assert_half_agrees(path: Path, half: onnx.ModelProto) -> None:
+    """The float16 file against the float32 one, which agrees with PyTorch, on the drawn images."""
+    images, _, _ = drawn_rooms(3, *SIZE)
+    full = onnxruntime.InferenceSession(str(path)).run(None, {"image": images})
+    short = onnxruntime.InferenceSession(half.SerializeToString()).run(None, {"image": images})
+    tolerance = TOLERANCES["float16"]
+    same = full[0] == short[0]
+    assert same.mean() >= tolerance.agreement
+    difference = np.abs(full[1].astype(int) - short[1].astype(int))
+    assert difference[same].max() <= tolerance.confidence
+    for owners, half_owners in zip(full[2:], short[2:], strict=True):
+        assert (owners == half_owners).mean() >= tolerance.agreement
+
+
+def test_half_precision_export_is_smaller_and_agrees_in_all_but_ties(tmp_path):
+    images, _, classes = drawn_rooms(3, *SIZE)
+    sizes = {}
+    for precision, tolerance in TOLERANCES.items():
+        model = tiny_model(
+            "segmenter", classes, SIZE, **ON_VIT | {"timm_options": {"embed_dim": 96, "depth": 3}}
+        ).eval()
+        sharpen(model)
+        path = tmp_path / f"{precision}.onnx"
+        figures = export_onnx(model, table(classes), Origin("m", "segmenter", "drawn"), path, list(images), precision)
+        assert figures["label_agreement"] >= tolerance.agreement
+        sizes[precision] = path.stat().st_size
+        assert onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map["precision"] == precision
+    assert sizes["float16"] < 0.6 * sizes["float32"]
+    with pytest.raises(ExportError, match="precision is 'int4'; expected one of float32, float16"):
+        export_onnx(model, table(classes), Origin("m", "segmenter", "drawn"), path, list(images), "int4")
+
+
+def test_attention_scores_too_large_for_half_precision_survive():
+    """Scores of 1e6 with an exact softmax: in float16 they would be infinite, and the softmax not a number."""
+    nodes = [
+        onnx.helper.make_node("Cast", ["image"], ["x"], "cast", to=TensorProto.FLOAT),
+        onnx.helper.make_node("MatMul", ["x", "weight"], ["scores"]),  # names of nodes are optional
+        onnx.helper.make_node("Mul", ["scores", "scale"], ["scaled"]),
+        onnx.helper.make_node("Softmax", ["scaled"], ["weights"], axis=-1),
+        onnx.helper.make_node("MatMul", ["weights", "values"], ["mixed"]),
+        onnx.helper.make_node("Cast", ["mixed"], ["labels"], "out", to=TensorProto.UINT8),
+    ]
+    weights = {
+        "weight": np.array([[4000.0, 0], [0, 4000]], np.float32),
+        "scale": np.array(1e-3, np.float32),
+        "values": np.array([[7.0], [9]], np.float32),
+    }
+    graph = onnx.helper.make_graph(
+        nodes,
+        "scores",
+        [onnx.helper.make_tensor_value_info("image", TensorProto.UINT8, [2, 2])],
+        [onnx.helper.make_tensor_value_info("labels", TensorProto.UINT8, [2, 1])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    assert score_outputs(model.graph) == {"scores", "scaled"}
+    half = to_half(model)
+    assert {t.name: t.data_type for t in half.graph.initializer}["values_half"] == TensorProto.FLOAT16
+    session = onnxruntime.InferenceSession(half.SerializeToString())
+    image = np.array([[255, 0], [0, 255]], np.uint8)
+    assert session.run(None, {"image": image})[0].tolist() == [[7], [9]]
+
+
+def test_first_two_convolutions_stay_in_float32():
+    graph = onnx.parser.parse_graph("""
+        net (uint8[1,3,8,8] image) => (int64[1] shape, float[1] out, float[1] mixed)
+        <float[4,3,3,3] w, float[4,4,3,3] v> {
+            shape = Shape(image)
+            x = Cast<to = 1>(image)
+            a = Conv(x, w)
+            b = Relu(a)
+            c = Conv(b, v)
+            d = Add(b, c)
+            out = Conv(d, v)
+            mixed = MatMul(x, x)
+            late = Relu(mixed)
+        }
+    """)
+    assert stem_outputs(graph) == {"x", "a", "b", "c", "d"}
+
+
+def test_product_under_a_norm_over_the_classes_stays_in_float32():
+    graph = onnx.parser.parse_graph("""
+        net (float[8,16] x) => (float[8,3] out)
+        <float[16,3] w, float[3] scale> {
+            scores = MatMul(x, w)
+            normed = LayerNormalization(scores, scale)
+            out = Softmax(normed)
+        }
+    """)
+    assert score_outputs(graph) == {"scores", "normed"}
+
+
+def test_shipped_model_in_half_precision_agrees_on_the_demo_recording():
+    """Trained weights lose more than random ones: filters that subtract neighbouring pixels grow."""
+    path = ROOT / "models" / "rooms_spt_lite0.onnx"
+    full = onnxruntime.InferenceSession(str(path))
+    half = onnxruntime.InferenceSession(to_half(onnx.load(str(path))).SerializeToString())
+    with AnyReader([ROOT / "bags" / "rooms_demo.mcap"], default_typestore=STORE) as reader:
+        cameras = [c for c in reader.connections if c.topic == IMAGE_TOPIC]
+        messages = [reader.deserialize(raw, c.msgtype) for c, _, raw in reader.messages(cameras)]
+    _, height, width, _ = full.get_inputs()[0].shape
+    pictures = [cv2.imdecode(message.data, cv2.IMREAD_COLOR)[..., ::-1] for message in messages[::30]]
+    batch = np.stack([cv2.resize(picture, (width, height)) for picture in pictures])
+    expected, actual = (session.run(None, {"image": batch}) for session in (full, half))
+    same = [(a == b).mean() for a, b in zip(expected, actual, strict=True)]
+    # Seen: 0.999, 0.997 and 3; with the first two convolutions in float16 0.995, 0.990 and 12.
+    assert same[0] > 0.998
+    assert same[2] > 0.995
+    assert np.abs(expected[1].astype(int) - actual[1].astype(int)).max() <= 5
+
+
+def test_a_lone_tiny_number_stays_above_zero_in_half_precision():
+    """1e-12 is what norms are kept above before something is divided by them."""
+
+    def halved(*values: float) -> list[float]:
+        tensor = onnx.numpy_helper.from_array(np.array(values, np.float32), "weights")
+        return onnx.numpy_helper.to_array(half_tensor(tensor, "half")).tolist()
+
+    assert halved(1e-12) == [np.finfo(np.float16).tiny]
+    assert halved(1e-12, 1.0, 1e6, -np.inf) == [0.0, 1.0, 65504.0, -np.inf]
+
+
+def test_a_file_with_floating_inputs_is_refused():
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])],
+        "relu",
+        [onnx.helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
+        [onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])],
+    )
+    with pytest.raises(HalfPrecisionError, match="x is floating; expected a deployment model, integers in and out"):
+        to_half(onnx.helper.make_model(graph))
+
+
+def test_sharpened_scores_are_far_enough_apart_to_compare():
+    images, _, classes = drawn_rooms(1, *SIZE)
+    model = tiny_model("linear", classes, SIZE).eval()
+    image = torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1
+    flat = model.decide(image).confidence.mean()
+    sharpen(model)
+    assert model.decide(image).confidence.mean() > flat + 0.3
+
+
+def test_settled_batch_norms_bring_activations_to_unit_scale():
+    images, _, classes = drawn_rooms(1, *SIZE)
+    model = tiny_model("superpixel_transformer", classes, (192, 256)).eval()
+    settle(model, list(images))
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    seen = []
+    for norm in norms:
+        norm.register_forward_pre_hook(
+            lambda norm, x: seen.append((x[0].std((0, 2, 3)) / norm.running_var.sqrt()).mean())
+        )
+    image = np.stack([cv2.resize(image, (256, 192)) for image in images])
+    model(normalized(model, torch.from_numpy(image)))
+    assert len(seen) == len(norms) > 3
+    # But for the n - 1 of a running variance, of 48 pixels in the deepest layers.
+    torch.testing.assert_close(torch.stack(seen), torch.ones(len(norms)), atol=0.05, rtol=0)
+    assert not model.training
