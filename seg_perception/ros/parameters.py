@@ -1,7 +1,7 @@
 """The node's parameters, each declared once: name, default, range, description.
 
 From this table come the declaration in ROS, the checks, `NodeParameters`, docs/parameters.md and
-config/segmentation.yaml; `python -m seg_perception.ros.parameters` prints them. Nothing here needs ROS before `declare`
+config/segmentation.yaml; `python -m seg_perception.ros.parameters` prints them. No ROS is needed before `declare`.
 """
 
 from __future__ import annotations
