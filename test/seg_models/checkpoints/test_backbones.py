@@ -69,8 +69,10 @@ def check_gradients(model: nn.Module, expected: dict[str, torch.Tensor]) -> None
     """Compare with gradients in own key names."""
     own = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
     for key, gradient in expected.items():
-        # Float32; sums run in another order than in the authors' code.
-        torch.testing.assert_close(own[key], gradient, atol=1e-4, rtol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
+        # Float32; sums run in another order than in the authors' code and on every processor. What that costs goes with the
+        # largest of the summands, so a tensor of large gradients gets 1e-5 of its largest one.
+        atol = max(1e-4, 1e-5 * float(gradient.abs().max()))
+        torch.testing.assert_close(own[key], gradient, atol=atol, rtol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
 
 
 def check_accounts(model: nn.Module, report: LoadReport) -> None:

@@ -120,7 +120,7 @@ def test_rsseg_on_a_plain_transformer_has_beits_rates_from_block_to_block():
 
 
 def test_the_documentation_names_every_recipe_and_every_rule_for_weight_decay():
-    text = (RECIPES[0].parents[3] / "docs/training.md").read_text(encoding="utf-8")
+    text = (RECIPES[0].parents[2] / "docs/training.md").read_text(encoding="utf-8")
     assert [path.stem for path in RECIPES if f"`{path.stem}`" not in text] == []
     assert [rule for rule in NO_DECAY if f"`{rule}`" not in text] == []
 
