@@ -32,10 +32,10 @@ lint: .venv-test/.installed
 
 # No torch here: what a robot installs, with ROS 2 from wheels in place of a ROS installation.
 .venv/.installed: setup.py constraints.txt
-	$(call make_environment,.venv,ros$(comma)onnxruntime$(comma)openvino)
+	$(call make_environment,.venv,ros$(comma)onnxruntime$(comma)openvino$(comma)video)
 
 .venv-test/.installed: setup.py constraints.txt
-	$(call make_environment,.venv-test,ros$(comma)onnxruntime$(comma)openvino$(comma)train$(comma)test)
+	$(call make_environment,.venv-test,ros$(comma)onnxruntime$(comma)openvino$(comma)video$(comma)train$(comma)test)
 
 comma := ,
 define make_environment

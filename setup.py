@@ -42,6 +42,7 @@ EXTRAS = {
     ],
     "onnxruntime": ["onnxruntime>=1.20"],
     "openvino": ["openvino>=2025.0"],
+    "video": ["av>=14"],  # MP4s of runs
     "train": [
         "torch>=2.9",
         "torchvision>=0.24",
@@ -78,7 +79,7 @@ setup(
     maintainer_email="seg_perception@users.noreply.github.com",
     python_requires=">=3.10",
     packages=find_packages(include=["seg_perception*", "seg_models*"]),
-    package_data={"seg_models": ["**/*.txt", "**/*.yaml"], "seg_perception": ["**/*.html", "**/*.css"]},
+    package_data={"seg_models": ["**/*.txt", "**/*.yaml"], "seg_perception": ["**/*.css", "**/*.js"]},
     data_files=data_files(),
     install_requires=[
         "numpy>=1.24",

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 
-from seg_perception.bag import video as video_module
 from seg_perception.bag.video import CAPTION_HEIGHT, PANEL_WIDTH, SegmentationVideo
 from seg_perception.model.model_file import ModelInfo, read_model_info
 from seg_perception.segmenter import Segmentation
@@ -69,12 +70,38 @@ def test_a_video_without_frames_says_so(tmp_path: Path, info: ModelInfo) -> None
     assert not (tmp_path / "v.mp4").exists()
 
 
-def test_an_opencv_without_the_codecs_says_so(tmp_path: Path, info: ModelInfo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video_module, "CODECS", ("zzzz",))
+def test_a_video_is_vp9_in_colours_that_browsers_take(tmp_path: Path, info: ModelInfo) -> None:
+    video = SegmentationVideo(tmp_path / "v.mp4", info, 10.0)
+    for _ in range(25):
+        video.add(*frame((48, 64), 1))
+    assert video.close() == ""
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("vp9", "yuv420p")
+        keys = sum(packet.is_keyframe for packet in container.demux(stream) if packet.size)
+    assert keys >= 3  # one a second, for the scrubber
+
+
+def test_a_failed_video_leaves_the_one_that_was_there(tmp_path: Path, info: ModelInfo) -> None:
+    path = tmp_path / "v.mp4"
+    path.write_bytes(b"the earlier one")
+    video = SegmentationVideo(path, info, 10.0)
+    video.add(*frame((48, 64), 1))
+    video.frames += 1
+    assert video.close()
+    assert path.read_bytes() == b"the earlier one"
+    assert [p.name for p in tmp_path.iterdir()] == ["v.mp4"]
+
+
+def test_without_pyav_the_run_goes_on_and_says_what_to_install(
+    tmp_path: Path, info: ModelInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
     video = SegmentationVideo(tmp_path / "v.mp4", info, 10.0)
     video.add(*frame((48, 64), 1))
     video.add(*frame((48, 64), 1))
-    assert "this OpenCV writes none of the codecs zzzz" in video.close()
+    assert "pip install 'seg_perception[video]'" in video.close()
+    assert video.frames == 0
 
 
 def test_a_video_that_does_not_read_back_is_reported(tmp_path: Path, info: ModelInfo) -> None:
