@@ -56,6 +56,7 @@ class Protocol:
         longest_ratio: the longer side is then at most this multiple of it.
         scales: sizes to average over, factors of the short side.
         flip: also average over the mirrored images.
+        min_short_side: what no scale makes the shorter side smaller than (see `inference.rescaled`); 0 for none.
     """
 
     mode: str = "resize"
@@ -66,6 +67,7 @@ class Protocol:
     longest_ratio: float = 4.0
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
+    min_short_side: int = 0
 
 
 def deployment_predictor(model: SegmentationModel) -> Predict:
@@ -89,11 +91,13 @@ def protocol_predictor(model: SegmentationModel, protocol: Protocol) -> Predict:
     if protocol.mode not in MODES:
         raise ProtocolError(f"mode is {protocol.mode!r}; expected one of {', '.join(MODES)}")
     if protocol.mode == "resize":
-        if protocol.short_side or protocol.flip or protocol.scales != (1.0,):
-            raise ProtocolError("short side, scales and flip are of the modes whole and slide; mode resize has neither")
+        if protocol.short_side or protocol.flip or protocol.scales != (1.0,) or protocol.min_short_side:
+            raise ProtocolError("short sides, scales and flip are of the modes whole and slide; mode resize has none")
         return deployment_predictor(model)
     if not protocol.scales or min(protocol.scales) <= 0:
         raise ProtocolError(f"scales are {protocol.scales}; expected positive numbers")
+    if protocol.min_short_side < 0:
+        raise ProtocolError(f"the smallest short side is {protocol.min_short_side}; expected pixels, such as 480")
     windows = None
     if protocol.mode == "slide":
         windows = Windows(protocol.window, protocol.stride, protocol.small_inputs)
@@ -102,7 +106,7 @@ def protocol_predictor(model: SegmentationModel, protocol: Protocol) -> Predict:
         size = (image.shape[0], image.shape[1])
         short = protocol.short_side or min(size)
         ratio = protocol.longest_ratio if protocol.short_side else max(size) / min(size)
-        images = rescaled(image, model.normalization, short, protocol.scales, ratio)
+        images = rescaled(image, model.normalization, short, protocol.scales, ratio, protocol.min_short_side)
         probabilities = multi_scale(model, images, size, windows, protocol.flip)
         return probabilities[0].argmax(0).to(torch.uint8).numpy()
 
@@ -200,6 +204,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--short-side", type=int, default=0, help="resize the shorter side to this first, e.g. 512")
     parser.add_argument("--longest-ratio", type=float, default=4.0, help="of long to short side, at most (%(default)s)")
     parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="e.g. 0.5 0.75 1.0 1.25 1.5 1.75")
+    parser.add_argument(
+        "--min-short-side", type=int, help="no scale makes the shorter side smaller, e.g. 480 (default: no limit)"
+    )
     parser.add_argument("--flip", action="store_true", help="average with the mirrored image")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args(arguments)
@@ -208,7 +215,14 @@ def main(arguments: list[str] | None = None) -> int:
             parser.error(f"--{option.replace('_', '-')} is of --mode slide; the mode is {args.mode}")
     if args.recipe and not args.released:
         parser.error("--recipe is of --released; a checkpoint carries its own")
-    protocol = Protocol(args.mode, 0, 0, "keep", args.short_side, args.longest_ratio, tuple(args.scales), args.flip)
+    protocol = Protocol(
+        mode=args.mode,
+        short_side=args.short_side,
+        longest_ratio=args.longest_ratio,
+        scales=tuple(args.scales),
+        flip=args.flip,
+        min_short_side=args.min_short_side or 0,
+    )
     try:
         data = FolderDataset([args.data], args.split)
         if args.onnx:

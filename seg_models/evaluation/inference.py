@@ -184,6 +184,7 @@ def rescaled(
     short_side: int,
     scales: Sequence[float] = SCALES,
     longest_ratio: float = 4.0,
+    min_short_side: int = 0,
 ) -> list[Tensor]:
     """An image at several scales, normalised, as the papers' data pipelines make them.
 
@@ -194,6 +195,8 @@ def rescaled(
         scales: factors of `short_side`.
         longest_ratio: the longer side is held to this multiple of the scaled short side (2048 : 512 for ADE20K; 2 for
             Cityscapes).
+        min_short_side: no scale makes the shorter side smaller than this: SegViT's 480 (Pascal Context) and 512
+            (COCO-Stuff-10K). The longer side is then not held to anything, at no scale, as released. 0 for none.
 
     Returns:
         for each scale a float tensor (1, 3, h, w).
@@ -203,7 +206,10 @@ def rescaled(
     out = []
     for scale in scales:
         short = short_side * scale
-        factor = min(short / min(height, width), short * longest_ratio / max(height, width))
+        if min_short_side:
+            factor = max(short, min_short_side) / min(height, width)
+        else:
+            factor = min(short / min(height, width), short * longest_ratio / max(height, width))
         size = (int(width * factor + 0.5), int(height * factor + 0.5))  # cv2's order
         resized = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
         out.append(torch.from_numpy((resized - mean) / std).permute(2, 0, 1)[None])

@@ -72,6 +72,17 @@ def test_scales_and_flip_change_the_scores_and_a_mirrored_image_mirrors_them(roo
     assert (predict(image)[:, ::-1] == mirrored).mean() > 0.99
 
 
+def test_a_scale_below_the_smallest_short_side_is_raised_to_it(rooms):
+    model = tiny_model("linear", CLASSES, (64, 96)).eval()
+    image, _ = FolderDataset([rooms], "val").read(0)
+    protocol = Protocol("whole", short_side=64, scales=(0.25,), min_short_side=48)
+    raised = protocol_predictor(model, protocol)(image)
+    at_48 = protocol_predictor(model, Protocol("whole", short_side=48))(image)
+    at_16 = protocol_predictor(model, Protocol("whole", short_side=64, scales=(0.25,)))(image)
+    assert np.array_equal(raised, at_48)
+    assert not np.array_equal(raised, at_16)
+
+
 @pytest.mark.parametrize(
     ("name", "window", "stride", "expected"),
     [
@@ -90,7 +101,9 @@ def test_windows_default_to_the_networks_input_and_the_released_treatment_of_sma
 @pytest.mark.parametrize(
     ("protocol", "message"),
     [
-        (Protocol("resize", flip=True), "mode resize has neither"),
+        (Protocol("resize", flip=True), "mode resize has none"),
+        (Protocol("resize", min_short_side=48), "mode resize has none"),
+        (Protocol("whole", min_short_side=-1), "the smallest short side is -1; expected pixels, such as 480"),
         (Protocol("crop"), "mode is 'crop'; expected one of resize, whole, slide"),
         (Protocol("whole", scales=(0.0,)), r"scales are \(0.0,\); expected positive numbers"),
         (Protocol("slide", window=32, stride=64), "stride is 64; expected 1 to the window's size, 32"),

@@ -141,6 +141,22 @@ def test_rescaled_images_have_the_pipelines_sizes_and_normalisation():
     assert inference.rescaled(long, {"mean": [0.0] * 3, "std": [1.0] * 3}, 512, (1.0,))[0].shape[-2:] == (205, 2048)
 
 
+@pytest.mark.parametrize(
+    ("shape", "sizes"),
+    [
+        ((375, 500), [(480, 640), (520, 693), (910, 1213)]),  # 0.5 and 0.75 x 520 would be 260 and 390
+        ((500, 375), [(640, 480), (693, 520), (1213, 910)]),
+        ((100, 1000), [(480, 4800), (520, 5200), (910, 9100)]),  # and the longer side is free
+    ],
+)
+def test_with_a_smallest_short_side_no_scale_is_below_it(shape, sizes):
+    """SegViT on Pascal Context; the sizes are those of mmsegmentation's Resize with min_size 480 and scale (4096, 520)."""
+    image = np.zeros((*shape, 3), dtype=np.uint8)
+    plain = {"mean": [0.0] * 3, "std": [1.0] * 3}
+    images = inference.rescaled(image, plain, 520, (0.5, 0.75, 1.0, 1.75), min_short_side=480)
+    assert [tuple(x.shape[-2:]) for x in images] == [sizes[0], sizes[0], *sizes[1:]]
+
+
 def test_published_windows():
     assert inference.segmenter_windows(512) == Windows(512, 480, "upsample")
     assert inference.regproxy_windows(640) == Windows(640, 640, "pad")
