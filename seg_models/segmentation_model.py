@@ -88,6 +88,13 @@ class SegmentationModel(nn.Module, ABC):
     def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """What `loss` returns, for labels that it has checked."""
 
+    def deployed(self) -> SegmentationModel:
+        """The same function for inference alone, at `image_size`, in the form that runs quickest; itself where there is none.
+
+        Its results differ from this model's by rounding only. It shares or copies weights as they are now.
+        """
+        return self
+
     def decide(self, image: Tensor) -> Decision:
         """Labels, confidence and superpixels of a normalised float batch (B, 3, H, W); the deployment model's inside."""
         prediction = self(image)

@@ -226,9 +226,21 @@ class SuperpixelTransformer(SegmentationModel):
             association logits at the image's resolution (B, R, C, P, 9) with P = superpixel_stride^2 (IV-A: upsampled
             before the softmax), and class scores of the superpixels (B, R, C, K).
         """
+        logits, class_logits = self.associate_features(image)
+        return nb.upsample_in_cells(logits, self.feature_cell, self.cell), class_logits
+
+    def associate_features(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """`associate` before the upsampling: what painting outside of the model starts from.
+
+        Args:
+            image: as of `associate`.
+
+        Returns:
+            association logits at the stride of the pixel features (B, R, C, P, 9) with P the product of `feature_cell`,
+            and class scores of the superpixels (B, R, C, K).
+        """
         pixels, superpixels = self.tokenize(pad_to_stride(image, self.stride))
-        logits = nb.association_logits(pixels, superpixels)  # at the stride of the pixel features
-        return nb.upsample_in_cells(logits, self.feature_cell, self.cell), self.classify(superpixels)
+        return nb.association_logits(pixels, superpixels), self.classify(superpixels)
 
     def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """IV-A: softmax cross entropy over the hardest 20 % of the pixels of each image."""
