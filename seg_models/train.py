@@ -35,7 +35,10 @@ from seg_models.training.recipe import Recipe, RecipeError, read_recipe, recipe_
 
 
 def normalize(image: Tensor, normalization: dict[str, list[float]]) -> Tensor:
-    """uint8 RGB (B, 3, H, W) -> float, (image - mean) / std, channels last (the layout that convolutions are quickest in)."""
+    """RGB (B, 3, H, W), uint8 or float in 0..255 -> float, (image - mean) / std.
+
+    Channels last: the layout that convolutions are quickest in.
+    """
     mean = torch.tensor(normalization["mean"], device=image.device).reshape(1, 3, 1, 1)
     std = torch.tensor(normalization["std"], device=image.device).reshape(1, 3, 1, 1)
     return ((image - mean) / std).contiguous(memory_format=torch.channels_last)
@@ -70,7 +73,7 @@ class SegmentationTask(lightning.LightningModule):
         self.confusion = ConfusionMatrix(len(self.table.names))
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        """One batch: uint8 images (B, 3, H, W), int64 labels (B, H, W) -> the sum of the paper's loss terms."""
+        """One batch: images (B, 3, H, W) in 0..255, int64 labels (B, H, W) -> the sum of the paper's loss terms."""
         image, labels = batch
         terms = self.model.loss(self.model(normalize(image, self.model.normalization)), labels)
         loss = torch.stack(list(terms.values())).sum()
@@ -160,7 +163,9 @@ def train(
         task.load_state_dict(read_checkpoint(init_from)["state_dict"])
     if init_backbone is not None:
         init_backbone_from(task.model, init_backbone)
-    trainer.fit(task, datamodule=RecipeData(recipe), ckpt_path=str(last) if resume else None)
+    trainer.fit(
+        task, datamodule=RecipeData(recipe, task.model.normalization["mean"]), ckpt_path=str(last) if resume else None
+    )
     trainer.save_checkpoint(last)  # the callback saves at validations, which need not fall on the last step
     return last
 

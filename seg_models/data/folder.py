@@ -98,7 +98,10 @@ class FolderDataset(Dataset[tuple[Tensor, Tensor]]):
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels
 
     def __getitem__(self, key: int) -> tuple[Tensor, Tensor]:
-        """uint8 image (3, H, W) and int64 labels (H, W), transformed. The key is epoch * len(self) + index."""
+        """Image (3, H, W), uint8 unless the transform says otherwise, and int64 labels (H, W), transformed.
+
+        The key is epoch * len(self) + index.
+        """
         epoch, index = divmod(key, len(self))
         image, labels = self.read(index)
         if self.transform is not None:

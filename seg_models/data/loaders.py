@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -12,35 +13,42 @@ from torch.utils.data import DataLoader, Dataset
 
 from seg_models.data.folder import EpochShuffle, FolderDataset, ResumableLoader
 from seg_models.data.labels import LabelTable
-from seg_models.data.transforms import RandomScaleCropFlip, Resize
+from seg_models.data.transforms import GREY, RandomScaleCropFlip, Resize
 from seg_models.losses import IGNORE
 from seg_models.training.recipe import Recipe, RecipeError
 
 
-def augmentation(recipe: Recipe) -> RandomScaleCropFlip:
-    """The recipe's augmentation of the training split. Raises ValueError for a number outside its range."""
+def augmentation(recipe: Recipe, mean: Sequence[float] = GREY) -> RandomScaleCropFlip:
+    """The recipe's augmentation of the training split, for a model whose input's mean colour (RGB, 0..255) is `mean`.
+
+    Raises ValueError for a number outside its range.
+    """
     return RandomScaleCropFlip(
         (recipe.model.image_size[0], recipe.model.image_size[1]),
         tuple(recipe.data.scale),
         resize=tuple(recipe.data.resize) or None,
         max_class_share=recipe.data.max_class_share,
         photometric_distortion=recipe.data.photometric_distortion,
+        padding=tuple(mean),
     )
 
 
-def loaders(recipe: Recipe, rank: int = 0, world: int = 1) -> tuple[DataLoader, DataLoader, LabelTable]:
+def loaders(
+    recipe: Recipe, rank: int = 0, world: int = 1, mean: Sequence[float] = GREY
+) -> tuple[DataLoader, DataLoader, LabelTable]:
     """Training and validation loaders of a process, and the label table.
 
     Args:
         recipe: whose data are loaded.
         rank, world: this process and the number of processes; each has its share of both splits.
+        mean: of the model's normalisation, RGB in 0..255; what training crops are padded with.
 
     Raises:
         FolderDataError, LabelTableError: the recipe's data is not there or not as it should be.
         ValueError: the recipe's augmentation is not as it should be.
     """
     data, size = recipe.data, (recipe.model.image_size[0], recipe.model.image_size[1])
-    train = FolderDataset(data.roots, data.train_split, augmentation(recipe), recipe.seed)
+    train = FolderDataset(data.roots, data.train_split, augmentation(recipe, mean), recipe.seed)
     val = FolderDataset(data.roots, data.val_split, Resize(size))
     if len(train) < data.batch_size * world:
         raise RecipeError(
@@ -83,18 +91,23 @@ def one_thread_a_worker(worker: int) -> None:
 
 
 class RecipeData(lightning.LightningDataModule):
-    """Makes the loaders once Lightning knows how many processes there are."""
+    """Makes the loaders once Lightning knows how many processes there are.
 
-    def __init__(self, recipe: Recipe) -> None:
+    Args:
+        recipe: whose data are loaded.
+        mean: of the model's normalisation, see `loaders`.
+    """
+
+    def __init__(self, recipe: Recipe, mean: Sequence[float]) -> None:
         super().__init__()
-        self.recipe = recipe
+        self.recipe, self.mean = recipe, mean
 
     def train_dataloader(self) -> DataLoader:
         """Augmented training split, this process's share."""
         assert self.trainer is not None
-        return loaders(self.recipe, self.trainer.global_rank, self.trainer.world_size)[0]
+        return loaders(self.recipe, self.trainer.global_rank, self.trainer.world_size, self.mean)[0]
 
     def val_dataloader(self) -> DataLoader:
         """Validation split at the network's size, this process's share."""
         assert self.trainer is not None
-        return loaders(self.recipe, self.trainer.global_rank, self.trainer.world_size)[1]
+        return loaders(self.recipe, self.trainer.global_rank, self.trainer.world_size, self.mean)[1]

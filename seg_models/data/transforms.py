@@ -10,7 +10,7 @@ import numpy as np
 from seg_models.losses import IGNORE
 
 CROP_TRIES = 10  # mmsegmentation's, for a crop in which no class fills too much
-GREY = (127, 127, 127)
+GREY = (127.0, 127.0, 127.0)
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,9 @@ class RandomScaleCropFlip:
         max_class_share: draw the place of the crop again while one class has this share of its labelled pixels or more,
             or while it has but one class; up to CROP_TRIES times. 0.75 in mmsegmentation (cat_max_ratio); 1 never does.
         photometric_distortion: change colours as in mmsegmentation instead of with the following.
+        padding: RGB of what lies outside the image, put there after the change of colours. The papers pad with zeros behind
+            the normalisation, which is the model's mean colour here. A mean with fractions makes the crop float32, so that
+            exactly zero is left of it; whole numbers leave it uint8.
         brightness, contrast, saturation: each factor is drawn from 1 -+ the value.
         hue_degrees: shift drawn from -+ the value.
 
@@ -60,6 +63,7 @@ class RandomScaleCropFlip:
     resize: tuple[int, ...] | None = None
     max_class_share: float = 1.0
     photometric_distortion: bool = False
+    padding: tuple[float, ...] = GREY
 
     def __post_init__(self) -> None:
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
@@ -68,11 +72,13 @@ class RandomScaleCropFlip:
             raise ValueError(f"resize is {list(self.resize)}; expected [long, short] in pixels, such as [2048, 512]")
         if not 0 < self.max_class_share <= 1:
             raise ValueError(f"max_class_share is {self.max_class_share}; expected a number above 0 and at most 1")
+        if len(self.padding) != 3 or not all(0 <= value <= 255 for value in self.padding):
+            raise ValueError(f"padding is {list(self.padding)}; expected three values in 0..255")
 
     def __call__(
         self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 (H, W, 3), uint8 (H, W) -> the same at `size`; outside the image: mid grey, labels IGNORE."""
+        """uint8 (H, W, 3), uint8 (H, W) -> the same at `size`; outside the image: `padding`, labels IGNORE."""
         height, width = self.size
         scale = self.draw_scale(image.shape[0], image.shape[1], generator)
         free = (width - scale * image.shape[1], height - scale * image.shape[0])  # negative: the image is larger
@@ -85,11 +91,18 @@ class RandomScaleCropFlip:
         mirror = None
         if generator.random() < 0.5:
             mirror = width - 1.0 if self.resize is None else min(width, round(scale * image.shape[1])) - 1.0
+        inside = place(np.zeros_like(labels), scale, x, y, self.size, mirror) != IGNORE  # (h, w), a rectangle
         image = place(image, scale, x, y, self.size, mirror)
         labels = place(labels, scale, x, y, self.size, mirror)
-        if self.photometric_distortion:
-            return distort(image, generator), labels
-        return self.jitter(image, generator), labels
+        rows, columns = extent(inside.any(1)), extent(inside.any(0))
+        crop = np.empty(image.shape, np.uint8 if all(value.is_integer() for value in self.padding) else np.float32)
+        crop[:] = self.padding
+        crop[rows, columns] = self.change_colours(image[rows, columns], generator)
+        return crop, labels
+
+    def change_colours(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """What of the image is in the crop, uint8 (h, w, 3) -> the same size and type with other colours."""
+        return distort(image, generator) if self.photometric_distortion else self.jitter(image, generator)
 
     def draw_scale(self, height: int, width: int, generator: np.random.Generator) -> float:
         """Factor from the image's pixels to the crop's."""
@@ -132,7 +145,8 @@ def place(
     """A picture scaled and moved into a crop.
 
     Args:
-        picture: image uint8 (H, W, 3), resampled bilinearly and grey around it, or labels uint8 (H, W), nearest and IGNORE.
+        picture: image uint8 (H, W, 3), resampled bilinearly, its edges repeated around it, or labels uint8 (H, W), nearest
+            and IGNORE around them.
         scale: pixels of the crop along a pixel of the picture.
         x, y: place of its upper left corner in the crop.
         size: (h, w) of the crop.
@@ -150,8 +164,15 @@ def place(
         matrix,
         (size[1], size[0]),
         flags=cv2.INTER_NEAREST if is_labels else cv2.INTER_LINEAR,
-        borderValue=(IGNORE,) if is_labels else GREY,
+        borderMode=cv2.BORDER_CONSTANT if is_labels else cv2.BORDER_REPLICATE,
+        borderValue=(IGNORE,),
     )
+
+
+def extent(present: np.ndarray) -> slice:
+    """From the first to the last true entry of bool (n,)."""
+    places = np.flatnonzero(present)
+    return slice(places[0], places[-1] + 1) if len(places) else slice(0, 0)
 
 
 def has_variety(labels: np.ndarray, max_class_share: float) -> bool:

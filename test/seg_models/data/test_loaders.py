@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import lightning
 import pytest
 import torch
 
 from seg_models.data.folder import FolderDataset
-from seg_models.data.loaders import ProcessShare, loaders
+from seg_models.data.loaders import ProcessShare, RecipeData, loaders
 from seg_models.losses import IGNORE
+from seg_models.train import normalize
 from seg_models.training.recipe import DataRecipe, ModelRecipe, Recipe, RecipeError
 from test.seg_models.data.test_folder import write_folder
 
@@ -47,6 +49,21 @@ def test_what_fills_up_a_share_has_no_labels(tmp_path):
     assert len(share) == 2
     assert (share[0][1] != IGNORE).any()
     assert (share[1][1] == IGNORE).all()
+
+
+def test_training_crops_are_padded_with_the_models_mean_so_that_the_network_sees_zeros(tmp_path):
+    made = recipe(tmp_path)
+    normalization = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}  # ImageNet's
+    data = RecipeData(
+        dataclasses.replace(made, data=dataclasses.replace(made.data, scale=[0.5, 0.5])), normalization["mean"]
+    )
+    data.trainer = lightning.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    images, labels = next(iter(data.train_dataloader()))
+    network_input = normalize(images, normalization)
+    unlabelled = labels == IGNORE
+    assert 0.7 < unlabelled.float().mean() < 0.8  # the image fills a quarter
+    coloured = (network_input != 0).any(1) & unlabelled
+    assert (coloured.flatten(1).sum(1) <= 1).all()  # the image's own unlabelled corner, see write_folder
 
 
 def test_more_processes_than_the_training_images_fill_are_refused(tmp_path):

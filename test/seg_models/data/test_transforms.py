@@ -92,6 +92,31 @@ def test_a_larger_image_fills_the_crop_and_every_place_occurs():
     assert all(sorted(row) == list(range(row.min(), row.min() + 48)) for row in corners)
 
 
+@pytest.mark.parametrize("distortion", [False, True])
+@pytest.mark.parametrize("mean", [(123.675, 116.28, 103.53), (127.5, 127.5, 127.5), (127.0, 127.0, 127.0)])
+def test_what_lies_outside_the_image_is_exactly_zero_once_normalised_whatever_the_colours_became(mean, distortion):
+    """The papers change colours, normalise, and pad with zeros behind that."""
+    image, labels = two_classes(20, 30, 10)
+    for resize in (None, (30, 20)):
+        transform = RandomScaleCropFlip(
+            (40, 40), (0.9, 1.0), resize=resize, photometric_distortion=distortion, padding=mean
+        )
+        for seed in range(10):
+            crop, moved = transform(image, labels, np.random.default_rng(seed))
+            normalised = (crop - np.array(mean, np.float32)) / np.float32(58.395)
+            outside = moved == IGNORE
+            assert outside.any()
+            assert (normalised[outside] == 0).all()
+            assert (np.abs(normalised[~outside]) > 0).any(-1).all()  # nothing of the padding is mixed into the image
+
+
+def test_the_contrast_turns_about_the_images_own_brightness_not_the_paddings():
+    dark = np.full((20, 20, 3), 40, np.uint8)
+    padded = RandomScaleCropFlip((40, 40), (0.5, 0.5), brightness=0, saturation=0, hue_degrees=0)
+    crop, labels = padded(dark, np.zeros((20, 20), np.uint8), np.random.default_rng(0))
+    assert (crop[labels == 0] == 40).all()  # a plain image has no contrast
+
+
 def test_photometric_distortion_stays_in_its_ranges_and_leaves_some_images_alone():
     image = np.full((2, 2, 3), (120, 80, 60), np.uint8)
     drawn = np.array([distort(image, np.random.default_rng(seed))[0, 0] for seed in range(600)])
@@ -126,6 +151,7 @@ def test_photometric_distortion_comes_after_the_crop_and_leaves_the_labels():
         ({"resize": (512, 2048)}, r"resize is \[512, 2048\]; expected \[long, short\]"),
         ({"resize": (512,)}, "expected"),
         ({"max_class_share": 0.0}, "max_class_share is 0.0; expected a number above 0 and at most 1"),
+        ({"padding": (0.5, 0.5)}, r"padding is \[0.5, 0.5\]; expected three values in 0..255"),
         ({"max_class_share": 75.0}, "max_class_share is 75.0"),
     ],
 )
