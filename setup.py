@@ -59,6 +59,7 @@ EXTRAS = {
     ],
     "test": [
         "pytest>=8",
+        "hypothesis>=6.100",
         "ruff",
         "mypy",
         "types-PyYAML",

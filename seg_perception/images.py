@@ -109,7 +109,13 @@ LABEL_ENCODINGS = ("mono8", "8UC1")
 
 
 def decode_image(
-    height: int, width: int, encoding: str, step: int, data: Any, is_bigendian: bool = False
+    height: int,
+    width: int,
+    encoding: str,
+    step: int,
+    data: Any,
+    is_bigendian: bool = False,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Pixels of a sensor_msgs/Image as RGB.
 
@@ -119,6 +125,7 @@ def decode_image(
         step: bytes from one row to the next, padding included.
         data: anything with the buffer protocol: bytes, array.array, a uint8 array.
         is_bigendian: byte order of 16-bit samples.
+        out: uint8 [H, W, 3], contiguous: memory to convert into, where pixels are converted.
 
     Returns:
         uint8 [H, W, 3]. For rgb8 it is a view of `data` without a copy: read it only, and keep no longer than `data`.
@@ -135,7 +142,7 @@ def decode_image(
         pixels = _to_8_bits(pixels, is_bigendian)
     if layout.samples > 1:
         pixels = pixels.reshape(height, width, layout.samples)
-    return pixels if layout.conversion is None else cv2.cvtColor(pixels, layout.conversion)
+    return pixels if layout.conversion is None else cv2.cvtColor(pixels, layout.conversion, dst=out)
 
 
 def decode_label_image(height: int, width: int, encoding: str, step: int, data: Any) -> np.ndarray:

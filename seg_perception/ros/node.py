@@ -28,6 +28,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from seg_perception.engines.base import EngineError
 from seg_perception.ros import parameters
 from seg_perception.ros.diagnostics import NodeState, diagnostic_status
+from seg_perception.ros.frame_decoder import FrameDecoder
 from seg_perception.ros.frame_statistics import FrameStatistics
 from seg_perception.ros.label_info import label_info_message
 from seg_perception.ros.mailbox import Mailbox
@@ -108,7 +109,7 @@ class SegmentationNode(LifecycleNode):
             self._mailbox,
             self._segmenter,
             self._outputs,
-            compressed,
+            FrameDecoder(compressed),
             self._statistics,
             lambda: self._values.overlay_alpha,
             lambda: self.get_clock().now().nanoseconds,

@@ -1,7 +1,7 @@
 """The worker thread: newest image in, segmented, messages out.
 
-The executor's thread only leaves serialized messages in the mailbox. Here they are deserialized, decoded, segmented
-and published, so that no inference ever delays a service call, a parameter or a transition.
+The executor's thread only leaves serialized messages in the mailbox. Here they are decoded, segmented and published,
+so that no inference ever delays a service call, a parameter or a transition.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-from rclpy.serialization import deserialize_message
-from rclpy.time import Time
-from sensor_msgs.msg import CompressedImage, Image
-
+from seg_perception.cdr import write_image
 from seg_perception.engines.base import EngineError
-from seg_perception.images import ImageError, as_ros_bytes, compressed_message_to_rgb, image_message_to_rgb
+from seg_perception.images import ImageError
 from seg_perception.labels import overlay
+from seg_perception.ros.frame_decoder import FrameDecoder
 from seg_perception.ros.frame_statistics import FrameStatistics
 from seg_perception.ros.mailbox import Mailbox
 from seg_perception.segmenter import Segmenter
@@ -57,7 +54,7 @@ class Worker:
         mailbox: where the camera callback leaves frames.
         segmenter: open; used by this thread only.
         outputs: publishers.
-        compressed: whether frames are CompressedImage messages.
+        decoder: of the frames.
         statistics: told of every frame.
         overlay_alpha: weight of the colours in the overlay, asked anew for each one.
         now_ns: the node's clock, for the age of a frame.
@@ -69,7 +66,7 @@ class Worker:
         mailbox: Mailbox[Frame],
         segmenter: Segmenter,
         outputs: Outputs,
-        compressed: bool,
+        decoder: FrameDecoder,
         statistics: FrameStatistics,
         overlay_alpha: Callable[[], float],
         now_ns: Callable[[], int],
@@ -78,7 +75,7 @@ class Worker:
         self._mailbox = mailbox
         self._segmenter = segmenter
         self._outputs = outputs
-        self._compressed = compressed
+        self._decoder = decoder
         self._statistics = statistics
         self._overlay_alpha = overlay_alpha
         self._now_ns = now_ns
@@ -115,22 +112,20 @@ class Worker:
             self._statistics.unwanted()
             return
         start_s = perf_counter()
-        message = deserialize_message(frame.serialized, CompressedImage if self._compressed else Image)
-        rgb = compressed_message_to_rgb(message) if self._compressed else image_message_to_rgb(message)  # (H, W, 3)
+        image = self._decoder.decode(frame.serialized)
         decoded_s = perf_counter()
-        result = self._segmenter.segment(rgb, wanted["confidence"], wanted.get("superpixels", False))
+        result = self._segmenter.segment(image.rgb, wanted["confidence"], wanted.get("superpixels", False))
         segmented_s = perf_counter()
-        header = message.header
         # Labels first: they are what a robot waits for.
         if wanted["labels"]:
-            self._outputs.labels.publish(image_message(header, "mono8", result.labels))
+            self._outputs.labels.publish(write_image(image.header, "mono8", result.labels))
         if result.superpixels is not None and self._outputs.superpixels is not None:
-            self._outputs.superpixels.publish(image_message(header, "16UC1", result.superpixels))
+            self._outputs.superpixels.publish(write_image(image.header, "16UC1", result.superpixels))
         if result.confidence is not None:
-            self._outputs.confidence.publish(image_message(header, "mono8", result.confidence))
+            self._outputs.confidence.publish(write_image(image.header, "mono8", result.confidence))
         if wanted["overlay"]:
-            tinted = overlay(rgb, result.labels, self._segmenter.info.palette, self._overlay_alpha())
-            self._outputs.overlay.publish(image_message(header, "rgb8", tinted))
+            tinted = overlay(image.rgb, result.labels, self._segmenter.info.palette, self._overlay_alpha())
+            self._outputs.overlay.publish(write_image(image.header, "rgb8", tinted))
         done_s = perf_counter()
         stages_ms = {
             "wait": 1e3 * (start_s - frame.arrival_s),
@@ -138,19 +133,5 @@ class Worker:
             **result.timings_ms,
             "publish": 1e3 * (done_s - segmented_s),
         }
-        age_ms = (self._now_ns() - Time.from_msg(header.stamp).nanoseconds) / 1e6
+        age_ms = (self._now_ns() - image.header.stamp_ns) / 1e6
         self._statistics.published(1e3 * (done_s - frame.arrival_s), age_ms, stages_ms)
-
-
-def image_message(header: Any, encoding: str, pixels: np.ndarray) -> Image:
-    """A sensor_msgs/Image of the array's size with the given header, rows without padding.
-
-    Args:
-        header: std_msgs/Header, used as it is.
-        encoding: of sensor_msgs/image_encodings that fits the array.
-        pixels: uint8 or uint16, [H, W] or [H, W, C], little-endian.
-    """
-    message = Image(header=header, height=pixels.shape[0], width=pixels.shape[1], encoding=encoding)
-    message.step = pixels.nbytes // pixels.shape[0]
-    message.data = as_ros_bytes(pixels)
-    return message

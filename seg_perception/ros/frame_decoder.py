@@ -1,0 +1,98 @@
+"""From the bytes that came over DDS to an RGB image, with as few copies as there can be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CompressedImage, Image
+
+from seg_perception.cdr import (
+    CdrError,
+    Header,
+    RawImage,
+    UnknownEncapsulationError,
+    read_compressed_image,
+    read_image,
+)
+from seg_perception.images import (
+    ENCODINGS,
+    ImageError,
+    compressed_message_to_rgb,
+    decode_compressed,
+    decode_image,
+    image_message_to_rgb,
+)
+
+
+@dataclass(frozen=True)
+class DecodedFrame:
+    """A camera image.
+
+    Attributes:
+        header: of the message.
+        rgb: uint8 [H, W, 3]. It may share memory with the message or the decoder: read it only, and only until the
+            decoder's next call.
+    """
+
+    header: Header
+    rgb: np.ndarray
+
+
+class FrameDecoder:
+    """Decodes the serialized messages of one camera; keeps its buffer from image to image.
+
+    Args:
+        compressed: whether they are sensor_msgs/CompressedImage; else sensor_msgs/Image.
+    """
+
+    def __init__(self, compressed: bool) -> None:
+        self._compressed = compressed
+        self._buffer: np.ndarray | None = None
+
+    def decode(self, serialized: bytes) -> DecodedFrame:
+        """One message.
+
+        Raises:
+            ImageError: no such message, or its image cannot be used.
+        """
+        try:
+            if self._compressed:
+                compressed = read_compressed_image(serialized)
+                return DecodedFrame(compressed.header, decode_compressed(compressed.data, compressed.format))
+            image = read_image(serialized)
+        except UnknownEncapsulationError:
+            return self._by_message_class(serialized)
+        except CdrError as error:
+            raise ImageError(str(error)) from error
+        if image.encoding not in ENCODINGS:  # cv_bridge may know it, and wants a message
+            return self._by_message_class(serialized)
+        return DecodedFrame(image.header, self._decode_raw(image))
+
+    def _decode_raw(self, image: RawImage) -> np.ndarray:
+        size = (image.height, image.width, 3)
+        reusable = self._buffer if self._buffer is not None and self._buffer.shape == size else None
+        rgb = decode_image(
+            image.height, image.width, image.encoding, image.step, image.data, bool(image.is_bigendian), reusable
+        )
+        if rgb.flags.owndata:  # not where it is a view of the message
+            self._buffer = rgb
+        return rgb
+
+    def _by_message_class(self, serialized: bytes) -> DecodedFrame:
+        message: Any
+        try:
+            message = deserialize_message(serialized, CompressedImage if self._compressed else Image)
+        except Exception as error:  # rclpy has no public class for what the middleware raises here
+            raise ImageError(f"message of {len(serialized)} bytes cannot be deserialized: {_line(error)}") from error
+        stamp = message.header.stamp
+        header = Header(stamp.sec, stamp.nanosec, message.header.frame_id.encode())
+        return DecodedFrame(
+            header, compressed_message_to_rgb(message) if self._compressed else image_message_to_rgb(message)
+        )
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
