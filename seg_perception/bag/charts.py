@@ -82,13 +82,16 @@ def histogram(values: np.ndarray, *, x_title: str, levels: dict[str, float] | No
     return _svg(parts, f"histogram of {x_title}")
 
 
-def confusion_chart(names: Sequence[str], columns: Sequence[str], fractions: np.ndarray, counts: np.ndarray) -> str:
+def confusion_chart(
+    names: Sequence[str], columns: Sequence[str], fractions: np.ndarray, counts: np.ndarray, live: bool = False
+) -> str:
     """A matrix of true classes (rows) and predicted ones (columns).
 
     Args:
         names, columns: of the rows and of the columns.
         fractions: float [R, C], each row's pixels shared out over the columns, 0..1.
         counts: int [R, C], pixels.
+        live: name each cell in `data-cell` and give it a text, so that a script can show other counts in it.
     """
     cell = 34
     margin_left = 20 + 7 * max((len(name) for name in names), default=1)
@@ -109,18 +112,20 @@ def confusion_chart(names: Sequence[str], columns: Sequence[str], fractions: np.
             value = float(fractions[row, column])
             x = margin_left + cell * column
             kind = "right" if name == other else "wrong"
+            place = f' data-cell="{row},{column}"' if live else ""
+            percentage = f"{100 * value:.0f}" if value >= 0.005 else ""
             parts.append(
-                f"<g><title>{escape(name)} taken for {escape(other)}: {100 * value:.1f} % "
+                f"<g{place}><title>{escape(name)} taken for {escape(other)}: {100 * value:.1f} % "
                 f"({int(counts[row, column]):,} pixels)</title>"
                 f'<rect class="cell" x="{x}" y="{y}" width="{cell - 2}" height="{cell - 2}" rx="3"/>'
                 f'<rect class="{kind}" x="{x}" y="{y}" width="{cell - 2}" height="{cell - 2}" rx="3" '
                 f'fill-opacity="{value**0.7:.3f}"/>'
             )
-            if value >= 0.005:
+            if live or value >= 0.005:
                 strong = " strong" if value > 0.45 else ""
                 parts.append(
                     f'<text class="value{strong}" x="{x + cell / 2 - 1}" y="{y + cell / 2 + 3}" '
-                    f'text-anchor="middle">{100 * value:.0f}</text>'
+                    f'text-anchor="middle">{percentage}</text>'
                 )
             parts.append("</g>")
     return "".join(parts) + "</svg>"

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from tqdm import tqdm
-
 from seg_perception.bag.evaluation import Evaluation
 from seg_perception.bag.frames import Frame, FrameSource, find_image_topic, prefetch
 from seg_perception.bag.metrics import LabelIdError
@@ -18,6 +16,7 @@ from seg_perception.bag.reader import BagError, open_bag
 from seg_perception.bag.result import EvaluationResult
 from seg_perception.bag.video import SegmentationVideo
 from seg_perception.process.environment import describe_environment
+from seg_perception.progress import Progress
 from seg_perception.segmenter import Segmentation, Segmenter
 
 logger = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ class EvaluateOptions:
         engine, threads, precision: see `Segmenter`.
         max_frames: 0 for all.
         video: where to write an MP4, or None.
-        progress: show a progress bar on stderr.
+        progress: say on stderr how far it is and how long is left.
     """
 
     bag: Path
@@ -98,6 +97,7 @@ def evaluate_bag(options: EvaluateOptions) -> EvaluationResult:
         )
         if video is not None and not video_problem:
             result.files["video"] = video.path.name
+            result.video_frames_per_second = video.frames_per_second
         return result
 
 
@@ -122,7 +122,7 @@ def _run(
     pending: deque[Future[None]] = deque()
     with (
         ThreadPoolExecutor(1, "score") as scorer,
-        tqdm(total=source.total, unit="frame", desc="evaluate-bag", disable=not progress) as bar,
+        Progress("evaluate-bag", source.total, "frame", progress) as job,
     ):
         for frame in prefetch(iter(source), _AHEAD):
             segmentation = segmenter.segment(frame.rgb)
@@ -130,6 +130,6 @@ def _run(
             pending.append(scorer.submit(score, frame, segmentation))
             if len(pending) > _AHEAD:
                 pending.popleft().result()
-            bar.update()
+            job.step()
         for future in pending:
             future.result()

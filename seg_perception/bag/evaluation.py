@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import cv2
 import numpy as np
 
-from seg_perception.bag.metrics import ConfusionMatrix, scores
+from seg_perception.bag.metrics import ConfusionMatrix, SparseCounts, scores
 from seg_perception.bag.result import EvaluationResult, FramePicture
 from seg_perception.model.model_file import ModelInfo
 from seg_perception.segmenter import Segmentation
@@ -41,6 +41,7 @@ class Evaluation:
         self._stamps_ns: list[int] = []
         self._latencies_ms: list[float] = []
         self._frame_miou: list[float] = []
+        self._frame_confusion: list[SparseCounts | None] = []
         self._stages_ms: dict[str, list[float]] = {}
         self._image_sizes: Counter[tuple[int, int]] = Counter()
         self._samples: BlockKeeper[FramePicture] = BlockKeeper(2 * SAMPLE_FRAMES)
@@ -79,13 +80,17 @@ class Evaluation:
             ValueError: sizes differ.
         """
         frame_miou = math.nan
+        frame_confusion = None
         if labels is not None:
-            frame_miou = scores(self._confusion.add(labels, predicted.labels)).miou
+            counts = self._confusion.add(labels, predicted.labels)
+            frame_miou = scores(counts).miou
+            frame_confusion = SparseCounts.of(counts)
             self._labelled_frames += 1
         index = self.frames_out
         self._stamps_ns.append(stamp_ns)
         self._latencies_ms.append(latency_ms)
         self._frame_miou.append(frame_miou)
+        self._frame_confusion.append(frame_confusion)
         for stage, duration_ms in predicted.timings_ms.items():
             self._stages_ms.setdefault(stage, []).append(duration_ms)
         self._image_sizes[(rgb.shape[1], rgb.shape[0])] += 1
@@ -143,6 +148,7 @@ class Evaluation:
             stamps_ns=np.array(self._stamps_ns, np.int64),
             latencies_ms=np.array(self._latencies_ms, np.float64),
             frame_miou=np.array(self._frame_miou, np.float64),
+            frame_confusion=list(self._frame_confusion),
             stages_ms={name: np.array(values, np.float64) for name, values in self._stages_ms.items()},
             latency_meaning=self._latency_meaning,
             samples=[samples[number] for number in chosen],

@@ -88,6 +88,25 @@ class ConfusionMatrix:
         return scores(self.counts)
 
 
+@dataclass(frozen=True)
+class SparseCounts:
+    """One frame's confusion counts without their zeros, a few hundred bytes.
+
+    Attributes:
+        cells: uint16 [N], places in the flattened [K, K + 1] counts.
+        pixels: uint32 [N], the counts there.
+    """
+
+    cells: np.ndarray
+    pixels: np.ndarray
+
+    @classmethod
+    def of(cls, counts: np.ndarray) -> SparseCounts:
+        """From int64 [K, K + 1], K at most 255."""
+        cells = np.flatnonzero(counts)
+        return cls(cells.astype(np.uint16), counts.ravel()[cells].astype(np.uint32))
+
+
 def scores(counts: np.ndarray) -> Scores:
     """IoU and accuracy of confusion counts, int64 [K, K + 1] as in `ConfusionMatrix`."""
     num_classes = counts.shape[0]

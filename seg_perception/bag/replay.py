@@ -22,10 +22,10 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
-from tqdm import tqdm
 
 from seg_perception.bag.frames import prefetch
 from seg_perception.bag.reader import BagError, BagMessage, BagReader, Topic, open_bag
+from seg_perception.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -241,8 +241,8 @@ def _play(replay: Replay, options: argparse.Namespace) -> None:
         if not replay.wait_for_subscribers(options.wait_for_subscribers):
             return
         while rounds == 0 or options.loop:
-            with tqdm(total=replay.total, unit="message", desc="replay", disable=not sys.stderr.isatty()) as bar:
-                replay.play(bar.update)
+            with Progress("replay", replay.total, "message", not options.loop or sys.stderr.isatty()) as job:
+                replay.play(job.step)
             rounds += 1
     except KeyboardInterrupt:
         print("", file=sys.stderr)

@@ -15,6 +15,7 @@ from seg_perception.bag.charts import confusion_chart, histogram, line_chart
 from seg_perception.bag.metrics import percentiles
 from seg_perception.bag.panels import error_panel, superpixel_panel
 from seg_perception.bag.result import EvaluationResult, FramePicture
+from seg_perception.bag.scrubber import scrubber_script, scrubber_section, shown_classes
 from seg_perception.labels import colours, overlay
 
 OVERLAY_ALPHA = 0.62
@@ -33,6 +34,10 @@ def report_page(result: EvaluationResult) -> str:
     """The whole page as HTML text."""
     style = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
     sections = [_header(result), _tiles(result)]
+    script = _ENLARGE
+    if result.frames_out and "video" in result.files:
+        sections.append(scrubber_section(result))
+        script += scrubber_script()
     if result.frames_out:
         sections += [_samples(result), _scores(result), _worst(result), _latency(result)]
     sections.append(_facts(result))
@@ -42,7 +47,7 @@ def report_page(result: EvaluationResult) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(result.model.name)}: segmentation report</title>\n<style>\n{style}</style></head>\n"
         f'<body><main>\n{body}\n</main><dialog><img alt="enlarged picture"></dialog>'
-        f"<script>{_ENLARGE}</script></body></html>\n"
+        f"<script>{script}</script></body></html>\n"
     )
 
 
@@ -50,13 +55,9 @@ def _header(result: EvaluationResult) -> str:
     about = [Path(result.source["bag"]).name] if "bag" in result.source else []
     about += [result.environment[key] for key in ("date",) if key in result.environment]
     warnings = "".join(f'<div class="warning">{escape(warning)}</div>' for warning in result.warnings)
-    video = ""
-    if "video" in result.files:
-        name = escape(result.files["video"], quote=True)
-        video = f'<p class="small">Video of the whole run, beside this page: <a href="{name}">{name}</a></p>'
     return (
         f"<header><h1>{escape(result.model.name)}</h1>"
-        f'<p class="soft">{escape(" · ".join(["Semantic segmentation report", *about]))}</p>{video}{warnings}</header>'
+        f'<p class="soft">{escape(" · ".join(["Semantic segmentation report", *about]))}</p>{warnings}</header>'
     )
 
 
@@ -203,11 +204,9 @@ def _over_time(result: EvaluationResult) -> str:
 
 def _confusion(result: EvaluationResult, confusion: np.ndarray) -> str:
     names = [*result.model.class_names, "no label"]
-    labelled = confusion.sum(axis=1)
-    rows = np.flatnonzero(labelled)
-    columns = np.flatnonzero((confusion.sum(axis=0) > 0) | np.append(labelled > 0, False))
+    rows, columns = shown_classes(confusion)
     counts = confusion[np.ix_(rows, columns)]
-    fractions = counts / labelled[rows][:, None]
+    fractions = counts / confusion.sum(axis=1)[rows][:, None]
     return confusion_chart([names[row] for row in rows], [names[column] for column in columns], fractions, counts)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from seg_perception.bag.metrics import percentiles, scores
+from seg_perception.bag.metrics import SparseCounts, percentiles, scores
 from seg_perception.model.model_file import ModelInfo
 
 
@@ -54,6 +54,7 @@ class EvaluationResult:
         confusion: int64 [K, K + 1], or None where there were no labels.
         labelled_frames: frames with labels.
         stamps_ns, latencies_ms, frame_miou: one value a mask, in their order; frame_miou is NaN without labels.
+        frame_confusion: the counts of each mask alone, None without labels.
         stages_ms: durations of each stage, one value a mask.
         latency_meaning: from where to where a latency is measured.
         samples: frames spread over the whole; worst: those with the lowest score.
@@ -64,6 +65,7 @@ class EvaluationResult:
         environment: what it ran on.
         truncated: whether the recording is cut short or damaged.
         files: other files beside the report, by what they are.
+        video_frames_per_second: of the file "video", which has one frame a mask.
     """
 
     model: ModelInfo
@@ -77,6 +79,7 @@ class EvaluationResult:
     stamps_ns: np.ndarray
     latencies_ms: np.ndarray
     frame_miou: np.ndarray
+    frame_confusion: Sequence[SparseCounts | None]
     stages_ms: dict[str, np.ndarray]
     latency_meaning: str
     samples: Sequence[FramePicture]
@@ -88,6 +91,7 @@ class EvaluationResult:
     environment: dict[str, str] = field(default_factory=dict)
     truncated: bool = False
     files: dict[str, str] = field(default_factory=dict)
+    video_frames_per_second: float = 0.0
 
     @property
     def frames_dropped(self) -> int:

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 # VP9: plays in every browser, and its encoder in PyAV's wheel is BSD. A frame of three panels takes 10 ms on one core of an
 # x86 processor and 15 kB with these settings; the encoder's slower ones take five times as long for a quarter less.
 CODEC = "libvpx-vp9"
-CODEC_OPTIONS = {"deadline": "realtime", "cpu-used": "8", "crf": "32", "b:v": "0"}
+CODEC_OPTIONS = {"deadline": "realtime", "cpu-used": "8", "crf": "40", "b:v": "0"}
 KEY_FRAME_EVERY_S = 1.0  # so that a scrubber finds its place at once
 PANEL_WIDTH = 480
 CAPTION_HEIGHT = 28

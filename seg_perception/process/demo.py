@@ -24,7 +24,6 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
-from tqdm import tqdm
 
 from seg_perception.bag.evaluation import Evaluation
 from seg_perception.bag.frames import FrameSource, find_image_topic, header_stamp_ns
@@ -37,6 +36,7 @@ from seg_perception.engines.select import ENGINE_KINDS
 from seg_perception.process.environment import describe_environment
 from seg_perception.process.node_process import NodeProcess, NodeProcessError
 from seg_perception.process.ros_environment import free_domain_id, ros_process_environment
+from seg_perception.progress import Progress
 from seg_perception.segmenter import Segmentation, Segmenter
 from seg_perception.share import share_path
 
@@ -182,7 +182,7 @@ def _wait_until_active(process: NodeProcess, listener: MaskListener, progress: b
     Raises:
         NodeProcessError: it ended, cannot be configured, or takes longer than START_LIMIT_S.
     """
-    with tqdm(desc="starting the node", bar_format="{desc}: {elapsed}", disable=not progress) as bar:
+    with Progress("starting the node", None, "second", progress) as job:
         begin_s = monotonic()
         while not (
             listener.values.get("lifecycle") == "active"
@@ -192,12 +192,14 @@ def _wait_until_active(process: NodeProcess, listener: MaskListener, progress: b
             status = listener.status
             if status is not None and status.level == DiagnosticStatus.ERROR:
                 raise NodeProcessError(f"the node cannot start: {status.message}")
-            if monotonic() - begin_s > START_LIMIT_S:
+            waited_s = monotonic() - begin_s
+            if waited_s > START_LIMIT_S:
                 raise NodeProcessError(
                     f"the node is not active after {START_LIMIT_S:.0f} s; its last lines:\n{process.last_lines()}"
                 )
             sleep(0.05)
-            bar.update()
+            if waited_s >= job.done + 1:
+                job.step()
 
 
 def _camera(
@@ -223,12 +225,11 @@ def _play(
     """Publish the images; returns the seconds from the first one to the last mask."""
     _wait_for(lambda: replay.subscriptions() > 0, process, START_LIMIT_S)
     replay.wait_for_subscribers(1)  # returns after the time that the other side may need to know of the match
-    with tqdm(total=replay.total, unit="image", desc="playing", disable=not show_progress) as bar:
+    with Progress("playing", replay.total, "image", show_progress) as job:
 
         def progress() -> None:
             process.check()
-            bar.set_postfix(masks=len(listener.labels), refresh=False)
-            bar.update()
+            job.step(f"{len(listener.labels)} masks")
 
         begin_s = perf_counter()
         replay.play(progress)
@@ -237,7 +238,6 @@ def _play(
         if not _wait_for(lambda: last_ns is None or last_ns in listener.labels, process, LAST_MASK_LIMIT_S):
             logger.warning("no mask for the last image within %.0f s", LAST_MASK_LIMIT_S)
         wall_s = perf_counter() - begin_s
-        bar.set_postfix(masks=len(listener.labels))
     return wall_s
 
 
@@ -278,7 +278,7 @@ def _score(
     """Compare the masks with the recording's labels and make the video. After the play, to leave the node the cores."""
     evaluation = Evaluation(info, LATENCY_MEANING)
     video = SegmentationVideo(options.out / "demo.mp4", info, frames.frames_per_second * options.rate)
-    with tqdm(total=len(listener.labels), unit="mask", desc="scoring", disable=not options.progress) as bar:
+    with Progress("scoring", len(listener.labels), "mask", options.progress) as job:
         for frame in frames:
             stamp_ns = frame.stamp_ns
             if stamp_ns not in published_s or stamp_ns not in listener.labels:
@@ -287,7 +287,7 @@ def _score(
             latency_ms = 1e3 * (listener.arrivals_s[stamp_ns] - published_s[stamp_ns])
             evaluation.add(frame.rgb, mask, frame.labels, latency_ms=latency_ms, stamp_ns=stamp_ns)
             video.add(frame.rgb, mask)
-            bar.update()
+            job.step()
     problem = video.close()
     values = listener.values
     result = evaluation.result(
@@ -301,6 +301,7 @@ def _score(
     )
     if not problem:
         result.files["video"] = video.path.name
+        result.video_frames_per_second = video.frames_per_second
     return result
 
 
@@ -344,7 +345,7 @@ def run(options: argparse.Namespace) -> int:
                 seconds=options.seconds,
                 engine=options.engine,
                 threads=options.threads,
-                progress=sys.stderr.isatty(),
+                progress=True,
             )
         )
     except NodeProcessError as error:

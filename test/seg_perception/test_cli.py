@@ -39,7 +39,7 @@ def test_evaluate_bag_writes_reports_and_video_and_sums_up(tmp_path: Path, model
     assert "mIoU 0.8333 over 4 classes" in done.stdout
     assert str(out / "report.html") in done.stdout
     assert "engine auto: " in done.stderr
-    assert "3/3" in done.stderr  # the progress bar
+    assert "evaluate-bag: 3 of 3 frames" in done.stderr
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
