@@ -21,6 +21,7 @@ from seg_models.backbones.cswin import CSWinBackbone
 from seg_models.backbones.swin import SwinBackbone
 from seg_models.backbones.vit import TokenBackbone
 from seg_models.segmentation_model import SegmentationModel, check_image_size, check_num_classes
+from seg_models.training.recipe import Recipe
 
 ARCHITECTURES = (
     "superpixel_transformer",
@@ -134,6 +135,20 @@ def build_model(
         return SegViTShrunk(shrunk, num_classes, image_size, **options)
     near = difflib.get_close_matches(name, ARCHITECTURES, n=3, cutoff=0.3) or ARCHITECTURES
     raise ModelError(f"unknown architecture {name!r}; near names: {', '.join(near)}")
+
+
+def model_from_recipe(recipe: Recipe, num_classes: int, pretrained: bool | None = None) -> SegmentationModel:
+    """The recipe's model; `pretrained` overrides the recipe's (a checkpoint's weights replace them anyway)."""
+    model = recipe.model
+    return build_model(
+        model.name,
+        model.backbone,
+        num_classes,
+        (model.image_size[0], model.image_size[1]),
+        model.pretrained if pretrained is None else pretrained,
+        model.drop_path_rate,
+        **model.options,
+    )
 
 
 def check_options(constructor: Callable[..., Any], options: dict[str, Any], further: tuple[str, ...] = ()) -> None:

@@ -10,166 +10,22 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-import torch
-from tqdm import tqdm
-
-from seg_models.architectures.regproxy.model import RegProxy
-from seg_models.architectures.segmenter import Segmenter
+from seg_models.checkpoints.released import released_model, released_recipe
+from seg_models.checkpoints.trained import load_task
 from seg_models.data.folder import FolderDataset
-from seg_models.evaluation.inference import (
-    SMALL_INPUTS,
-    Windows,
-    multi_scale,
-    regproxy_windows,
-    rescaled,
-    segmenter_windows,
-    segvit_windows,
+from seg_models.evaluation.inference import SMALL_INPUTS
+from seg_models.evaluation.protocol import (
+    MODES,
+    Protocol,
+    ProtocolError,
+    default_windows,
+    onnx_predictor,
+    protocol_predictor,
 )
-from seg_models.export.graph import DeploymentModel, ExportError
+from seg_models.evaluation.scoring import evaluate
 from seg_models.segmentation_model import SegmentationModel
-from seg_models.training.metrics import ConfusionMatrix
-
-# uint8 RGB (H, W, 3) -> uint8 labels (h, w), at any size
-Predict = Callable[[np.ndarray], np.ndarray]
-MODES = ("resize", "whole", "slide")
-
-
-class ProtocolError(ValueError):
-    """An evaluation that cannot be made as asked."""
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How an image becomes labels.
-
-    Attributes:
-        mode: "resize" to the network's input, "whole" at its own size, or "slide" windows over it.
-        window, stride: of "slide", in pixels.
-        small_inputs: of "slide", see `inference.Windows`.
-        short_side: pixels that the image's shorter side is resized to first; 0 leaves it.
-        longest_ratio: the longer side is then at most this multiple of it.
-        scales: sizes to average over, factors of the short side.
-        flip: also average over the mirrored images.
-        min_short_side: what no scale makes the shorter side smaller than (see `inference.rescaled`); 0 for none.
-    """
-
-    mode: str = "resize"
-    window: int = 0
-    stride: int = 0
-    small_inputs: str = "keep"
-    short_side: int = 0
-    longest_ratio: float = 4.0
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
-    min_short_side: int = 0
-
-
-def deployment_predictor(model: SegmentationModel) -> Predict:
-    """Labels of the squeezed image by PyTorch."""
-    deployment = DeploymentModel(model).eval()
-
-    def predict(image: np.ndarray) -> np.ndarray:
-        batch = cv2.resize(image, model.image_size[::-1], interpolation=cv2.INTER_LINEAR)[None]
-        with torch.inference_mode():
-            return deployment(torch.from_numpy(batch))[0][0].numpy()
-
-    return predict
-
-
-def protocol_predictor(model: SegmentationModel, protocol: Protocol) -> Predict:
-    """Labels at the image's size, as the papers' test scripts make them.
-
-    Raises:
-        ProtocolError: an unknown mode, or one that a number does not fit.
-    """
-    if protocol.mode not in MODES:
-        raise ProtocolError(f"mode is {protocol.mode!r}; expected one of {', '.join(MODES)}")
-    if protocol.mode == "resize":
-        if protocol.short_side or protocol.flip or protocol.scales != (1.0,) or protocol.min_short_side:
-            raise ProtocolError("short sides, scales and flip are of the modes whole and slide; mode resize has none")
-        return deployment_predictor(model)
-    if not protocol.scales or min(protocol.scales) <= 0:
-        raise ProtocolError(f"scales are {protocol.scales}; expected positive numbers")
-    if protocol.min_short_side < 0:
-        raise ProtocolError(f"the smallest short side is {protocol.min_short_side}; expected pixels, such as 480")
-    windows = None
-    if protocol.mode == "slide":
-        windows = Windows(protocol.window, protocol.stride, protocol.small_inputs)
-
-    def predict(image: np.ndarray) -> np.ndarray:
-        size = (image.shape[0], image.shape[1])
-        short = protocol.short_side or min(size)
-        ratio = protocol.longest_ratio if protocol.short_side else max(size) / min(size)
-        images = rescaled(image, model.normalization, short, protocol.scales, ratio, protocol.min_short_side)
-        probabilities = multi_scale(model, images, size, windows, protocol.flip)
-        return probabilities[0].argmax(0).to(torch.uint8).numpy()
-
-    return predict
-
-
-def default_windows(
-    model: SegmentationModel, window: int | None, stride: int | None, small_inputs: str | None
-) -> tuple[int, int, str]:
-    """Window, stride and treatment of smaller images: as given, else the network's input and the released way.
-
-    The stride is then the window, but 32 less for Segmenter. SegViT's differ by data set: see `inference.py`.
-
-    Raises:
-        ProtocolError: no window is given, and the network's input is no square that could be one.
-        ValueError: a stride that does not fit the window.
-    """
-    if window is None:
-        if model.image_size[0] != model.image_size[1]:
-            raise ProtocolError(f"the network's input is {model.image_size}, no square; give the window's side")
-        window = model.image_size[0]
-    if isinstance(model, Segmenter):
-        windows = segmenter_windows(window, stride)
-    elif isinstance(model, RegProxy):
-        windows = regproxy_windows(window, stride)
-    else:
-        windows = segvit_windows(window, window if stride is None else stride)
-    return windows.size, windows.stride, small_inputs or windows.small_inputs
-
-
-def onnx_predictor(path: Path) -> tuple[Predict, int]:
-    """Labels of the squeezed image by ONNX Runtime, and the file's number of classes.
-
-    Raises:
-        ExportError: no such file, or one without the contract's metadata.
-    """
-    import onnxruntime
-
-    if not path.is_file():
-        raise ExportError(f"no model at {path}")
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    properties = session.get_modelmeta().custom_metadata_map
-    if not {"input_size", "class_names"} <= properties.keys():
-        raise ExportError(
-            f"{path} has no input_size and class_names in its metadata; expected a file of seg_models.export"
-        )
-    height, width = json.loads(properties["input_size"])
-
-    def predict(image: np.ndarray) -> np.ndarray:
-        batch = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)[None]
-        return session.run(["labels"], {"image": batch})[0][0]
-
-    return predict, len(json.loads(properties["class_names"]))
-
-
-def evaluate(predict: Predict, data: FolderDataset, show_progress: bool = True) -> ConfusionMatrix:
-    """Score every image of a data set at the size of its mask (labels of another size are resized to the nearest)."""
-    confusion = ConfusionMatrix(len(data.table.names))
-    for index in tqdm(range(len(data)), desc="evaluate", unit="image", disable=not show_progress):
-        image, labels = data.read(index)
-        predicted = cv2.resize(predict(image), labels.shape[::-1], interpolation=cv2.INTER_NEAREST)
-        confusion.add(torch.from_numpy(predicted), torch.from_numpy(labels))
-    return confusion
 
 
 def model_of(args: argparse.Namespace, num_classes: int) -> SegmentationModel:
@@ -178,8 +34,6 @@ def model_of(args: argparse.Namespace, num_classes: int) -> SegmentationModel:
     Raises:
         ValueError: what `load_task`, `released_recipe` and `released_model` raise.
     """
-    from seg_models.train import load_task, released_model, released_recipe
-
     if args.checkpoint:
         return load_task(args.checkpoint).model
     return released_model(released_recipe(args.recipe), args.released, num_classes)
@@ -238,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
                 protocol = dataclasses.replace(protocol, window=window, stride=stride, small_inputs=small)
             predict, classes = protocol_predictor(model, protocol), model.num_classes
         if classes != len(data.table.names):
-            raise ExportError(
+            raise ProtocolError(
                 f"the model has {classes} classes, {args.data} has {len(data.table.names)}; they must match"
             )
         scores = evaluate(predict, data).scores()

@@ -34,9 +34,11 @@ from seg_models.architectures.segvit.shrunk import SegViTShrunk
 from seg_models.backbones.cswin import CSWinBackbone
 from seg_models.backbones.swin import SwinBackbone
 from seg_models.backbones.vit import TokenBackbone, tokens_to_map
+from seg_models.build import model_from_recipe
 from seg_models.checkpoints.backbones import backbone_kind, backbone_size, convert_backbone, resize_bias_table
 from seg_models.checkpoints.segvit import convert_segvit, is_segvit, is_shrunk, resize_queries
 from seg_models.segmentation_model import SegmentationModel
+from seg_models.training.recipe import Recipe, RecipeError, read_recipe
 
 State = Mapping[str, Tensor]
 
@@ -105,6 +107,31 @@ def load_released(model: SegmentationModel, checkpoint: str | Path | Mapping[str
     model.copy_patch_embedding()
     derived = tuple(key for key in report.untouched if key.startswith("overlapped_embedding."))
     return replace(report, untouched=tuple(key for key in report.untouched if key not in derived), derived=derived)
+
+
+def released_recipe(path: Path | None) -> Recipe:
+    """What --recipe names beside --released.
+
+    Raises:
+        RecipeError: none is named, or one that is not there or wrong.
+    """
+    if path is None:
+        raise RecipeError("--released needs --recipe, which says what model the file is of")
+    return read_recipe(path)
+
+
+def released_model(recipe: Recipe, released: Path, num_classes: int) -> SegmentationModel:
+    """A recipe's model with the weights of an authors' released file, in eval mode.
+
+    Raises:
+        RecipeError: a file that holds a backbone alone.
+        CheckpointError: a file that does not hold exactly the model's weights.
+    """
+    model = model_from_recipe(recipe, num_classes, pretrained=False)
+    report = load_released(model, released)
+    if report.untouched:
+        raise RecipeError(f"{released} has no {report.untouched[0]}; expected a whole model, found a backbone")
+    return model.eval()
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:

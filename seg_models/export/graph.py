@@ -316,8 +316,9 @@ def source_commit() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code (2: bad input or a failed check, one line says what)."""
+    from seg_models.checkpoints.released import released_model, released_recipe
+    from seg_models.checkpoints.trained import load_task
     from seg_models.data.labels import read_label_table
-    from seg_models.train import load_task, released_model, released_recipe
 
     parser = argparse.ArgumentParser(prog="python -m seg_models.export", description=(__doc__ or "").splitlines()[0])
     source = parser.add_mutually_exclusive_group(required=True)

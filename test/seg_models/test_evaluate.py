@@ -10,10 +10,14 @@ import pytest
 import torch
 import yaml
 
+from seg_models.build import model_from_recipe
 from seg_models.data.folder import FolderDataset
-from seg_models.evaluate import Protocol, ProtocolError, default_windows, evaluate, main, protocol_predictor
+from seg_models.evaluate import main
 from seg_models.evaluation.inference import Windows, sliding_window
+from seg_models.evaluation.protocol import Protocol, ProtocolError, default_windows, protocol_predictor
+from seg_models.evaluation.scoring import evaluate
 from seg_models.export import graph as export
+from seg_models.training.recipe import read_recipe
 from test.seg_models.architectures.overfit import drawn_rooms
 from test.seg_models.tiny_models import tiny_model
 
@@ -131,8 +135,6 @@ def recipe(tmp_path_factory):
 
 def released_file(path, recipe):
     """A file with the released names of Segmenter's authors."""
-    from seg_models.train import model_from_recipe, read_recipe
-
     torch.manual_seed(0)
     state = model_from_recipe(read_recipe(recipe), CLASSES).state_dict()
     torch.save({"model": {k.replace("backbone.vit.", "encoder."): v for k, v in state.items()}}, path)

@@ -15,8 +15,10 @@ import yaml
 
 from seg_models import evaluate, train
 from seg_models.build import build_model
+from seg_models.checkpoints.trained import load_task, read_trained
 from seg_models.data.labels import LabelTable
 from seg_models.export import graph as export
+from seg_models.training.run import init_backbone_from
 from test.seg_models.data.test_folder import write_folder
 
 
@@ -57,7 +59,7 @@ def run(tmp_path_factory) -> dict[str, Path]:
 
 
 def test_training_leaves_checkpoints_recipe_and_tensorboard_logs(run):
-    content = train.read_checkpoint(run["checkpoint"])
+    content = read_trained(run["checkpoint"])
     assert content["global_step"] == 4
     assert yaml.safe_load((run["out"] / "recipe.yaml").read_text())["name"] == "tiny"
     assert list((run["out"] / "tensorboard").glob("events*"))
@@ -67,8 +69,8 @@ def test_resuming_goes_on_where_the_run_stopped_and_equals_an_unbroken_run(run, 
     # the checkpoint of step 2 stands for a run that was stopped there
     (tmp_path / "last.ckpt").write_bytes((run["out"] / "step2.ckpt").read_bytes())
     assert train.main(["--config", str(run["recipe"]), "--out", str(tmp_path), "--resume"]) == 0
-    resumed = train.read_checkpoint(tmp_path / "last.ckpt")["state_dict"]
-    for key, value in train.read_checkpoint(run["checkpoint"])["state_dict"].items():
+    resumed = read_trained(tmp_path / "last.ckpt")["state_dict"]
+    for key, value in read_trained(run["checkpoint"])["state_dict"].items():
         torch.testing.assert_close(resumed[key], value, msg=key)
 
 
@@ -121,7 +123,7 @@ def test_training_starts_from_a_released_backbone_and_says_what_it_took(run, rel
         "schedule": {"steps": 1, "warmup_steps": 0, "min_lr": 1e-13},
     }
     assert train.main([*arguments, *(f"{key}={json.dumps(value)}" for key, value in overrides.items())]) == 0
-    trained = train.read_checkpoint(tmp_path / "out/last.ckpt")["state_dict"]
+    trained = read_trained(tmp_path / "out/last.ckpt")["state_dict"]
     released = torch.load(released_vit, weights_only=True)
     decoder = [key for key in trained if key.startswith("model.decoder.")]
     assert (
@@ -134,7 +136,7 @@ def test_training_starts_from_a_released_backbone_and_says_what_it_took(run, rel
 
 def test_rsseg_starts_with_the_patch_embedding_of_the_released_backbone(released_vit, capsys):
     model = build_model("rsseg", "vit_tiny_patch16_224", 2, (64, 64), timm_options=TINY_VIT, local_width=8)
-    train.init_backbone_from(model, released_vit)
+    init_backbone_from(model, released_vit)
     released = torch.load(released_vit, weights_only=True)
     torch.testing.assert_close(model.overlapped_embedding.weight, released["patch_embed.proj.weight"])
     assert "2 made of them" in capsys.readouterr().out
@@ -200,7 +202,7 @@ def test_the_file_keeps_the_contract(exported):
 
 
 def test_nothing_is_written_when_the_runtimes_disagree(run, tmp_path, monkeypatch):
-    task = train.load_task(run["checkpoint"])
+    task = load_task(run["checkpoint"])
     images = [np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)]
     true_run = onnxruntime.InferenceSession.run
 
@@ -215,7 +217,7 @@ def test_nothing_is_written_when_the_runtimes_disagree(run, tmp_path, monkeypatc
 
 
 def test_export_refuses_a_table_of_other_classes_and_no_images(run, tmp_path):
-    task = train.load_task(run["checkpoint"])
+    task = load_task(run["checkpoint"])
     origin = export.Origin("t", "s", "d")
     with pytest.raises(export.ExportError, match="no images to check"):
         export.export_onnx(task.model, task.table, origin, tmp_path / "m.onnx", [])

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from seg_models.build import model_from_recipe
 from seg_models.data.loaders import augmentation
 from seg_models.data.transforms import RandomScaleCropFlip
-from seg_models.train import model_from_recipe
 from seg_models.training.optimization import (
     NO_DECAY,
     check_optimization,

@@ -1,0 +1,75 @@
+"""What Lightning trains: a model with its recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from seg_models.build import model_from_recipe
+from seg_models.data.labels import LabelTable
+from seg_models.training.metrics import ConfusionMatrix
+from seg_models.training.optimization import make_optimizer, make_scheduler
+from seg_models.training.recipe import recipe_from_dict
+
+
+def normalize(image: Tensor, normalization: dict[str, list[float]]) -> Tensor:
+    """RGB (B, 3, H, W), uint8 or float in 0..255 -> float, (image - mean) / std.
+
+    Channels last: the layout that convolutions are quickest in.
+    """
+    mean = torch.tensor(normalization["mean"], device=image.device).reshape(1, 3, 1, 1)
+    std = torch.tensor(normalization["std"], device=image.device).reshape(1, 3, 1, 1)
+    return ((image - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+class SegmentationTask(lightning.LightningModule):
+    """A model with its recipe: loss, optimiser, schedule, validation.
+
+    The checkpoint carries the recipe and the label table as plain values, so it can be evaluated and exported alone.
+    """
+
+    def __init__(self, recipe: dict[str, Any], table: dict[str, Any], pretrained: bool | None = None) -> None:
+        super().__init__()
+        self.save_hyperparameters("recipe", "table")
+        self.recipe = recipe_from_dict(recipe)
+        self.table = LabelTable(tuple(table["names"]), tuple(tuple(c) for c in table["palette"]))  # type: ignore[arg-type]
+        self.model = model_from_recipe(self.recipe, len(self.table.names), pretrained)
+        self.confusion = ConfusionMatrix(len(self.table.names))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        """One batch: images (B, 3, H, W) in 0..255, int64 labels (B, H, W) -> the sum of the paper's loss terms."""
+        image, labels = batch
+        terms = self.model.loss(self.model(normalize(image, self.model.normalization)), labels)
+        loss = torch.stack(list(terms.values())).sum()
+        self.log("loss", loss, prog_bar=True)
+        self.log_dict({f"loss/{name}": value for name, value in terms.items()})
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Start counting anew."""
+        self.confusion = ConfusionMatrix(len(self.table.names))
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        """Count one batch at the network's size."""
+        image, labels = batch
+        prediction = self.model(normalize(image, self.model.normalization))
+        self.confusion.add(prediction.logits.argmax(1), labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log mIoU and pixel accuracy over all processes."""
+        if self.trainer.world_size > 1:
+            gathered = self.all_gather(self.confusion.counts.to(self.device))
+            assert isinstance(gathered, Tensor)
+            self.confusion.counts = gathered.sum(0).cpu()
+        scores = self.confusion.scores()
+        self.log("val/miou", scores.miou, prog_bar=True)
+        self.log("val/pixel_accuracy", scores.pixel_accuracy)
+
+    def configure_optimizers(self) -> Any:
+        """The recipe's optimiser, and its schedule stepped with it."""
+        optimizer = make_optimizer(self.model, self.recipe.optimizer)
+        scheduler = make_scheduler(optimizer, self.recipe.schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
