@@ -1,4 +1,4 @@
-"""The command `seg_perception`: evaluate-bag, info, replay, demo.
+"""The command `seg_perception`: evaluate-bag, info, replay, demo, check.
 
 What a person gave wrong ends in one line on stderr and exit code 2, without a traceback.
 """
@@ -93,6 +93,12 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         help="run the node on the shipped recording and score it (needs ROS 2)",
         description="Plays the shipped recording through the node and scores the masks that it publishes.",
     )
+    check = commands.add_parser(
+        "check",
+        help="what this machine has, what is wrong with it, and the line that repairs it",
+        description="Looks at ROS 2, the DDS profile, shared memory, kernel buffers, engines and GPU, and tries a model. "
+        "Put its text into bug reports.",
+    )
     # Their options live with the code that reads them. It is imported only for the command that was given: the others
     # start without it, and on machines without ROS too.
     command = _command(given)
@@ -106,6 +112,11 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
 
         demo_module.add_arguments(demo)
         demo.set_defaults(run=demo_module.run)
+    elif command == "check":
+        from seg_perception.check import command as check_module
+
+        check_module.add_arguments(check)
+        check.set_defaults(run=check_module.run)
     return parser
 
 
