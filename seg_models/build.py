@@ -49,6 +49,13 @@ TOKEN_BACKBONE_OPTIONS = (
     "timm_options",
 )
 
+# How SegViT's encoder differs from timm's, plain or shrunk.
+SEGVIT_ENCODER: dict[str, Any] = {
+    "final_norm": False,
+    "keep_class_token_in_encoder": False,
+    "drop_path_on_attention": False,
+}
+
 # Options of `rsseg_pyramid` that shape the backbone; see `CSWinBackbone`.
 CSWIN_OPTIONS = ("gradient_checkpointing", "shape")
 
@@ -124,14 +131,14 @@ def build_model(
         cswin = CSWinBackbone(backbone, **backbone_arguments(RSSegPyramid, CSWIN_OPTIONS))
         return RSSegPyramid(cswin, num_classes, image_size, **options)
     if name == "segvit":
-        plain = tokens(SegViT, final_norm=False, keep_class_token_in_encoder=False)
+        plain = tokens(SegViT, **SEGVIT_ENCODER)
         return SegViT(plain, num_classes, image_size, **options)
     if name == "segvit_pyramid":
         swin = SwinBackbone(backbone, image_size, **backbone_arguments(SegViTPyramid, SWIN_OPTIONS))
         return SegViTPyramid(swin, num_classes, image_size, **options)
     if name == "segvit_shrunk":
         arguments = backbone_arguments(SegViTShrunk, TOKEN_BACKBONE_OPTIONS + SHRUNK_OPTIONS)
-        shrunk = ShrunkBackbone(backbone, image_size, final_norm=False, **arguments)
+        shrunk = ShrunkBackbone(backbone, image_size, **SEGVIT_ENCODER, **arguments)
         return SegViTShrunk(shrunk, num_classes, image_size, **options)
     near = difflib.get_close_matches(name, ARCHITECTURES, n=3, cutoff=0.3) or ARCHITECTURES
     raise ModelError(f"unknown architecture {name!r}; near names: {', '.join(near)}")

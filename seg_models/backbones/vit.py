@@ -72,6 +72,7 @@ class TokenBackbone(nn.Module):
         position_resize: "bicubic" or "bilinear", both without antialiasing. (timm's own resizing has antialiasing and
             gives other numbers when shrinking.)
         drop_path_rate: stochastic depth of the last block; linear from 0 at the first.
+        drop_path_on_attention: False drops the feed-forward branch of a block alone, as mmsegmentation's ViT does.
         dropout: of embeddings, attention weights, projections and feed-forward layers.
         patch_size: other patch size than the name's, such as 8; None keeps it.
         gradient_checkpointing: recompute each block in the backward pass instead of keeping its activations.
@@ -102,6 +103,7 @@ class TokenBackbone(nn.Module):
         norm_eps: float = 1e-6,
         position_resize: str = "bicubic",
         drop_path_rate: float = 0.0,
+        drop_path_on_attention: bool = True,
         dropout: float = 0.0,
         patch_size: int | None = None,
         gradient_checkpointing: bool = False,
@@ -137,6 +139,9 @@ class TokenBackbone(nn.Module):
         self.width: int = self.vit.embed_dim
         self.depth = len(self.vit.blocks)
         self.set_taps((self.depth - 1,) if taps is None else taps)
+        if not drop_path_on_attention:
+            for block in self.vit.blocks:
+                block.drop_path1 = nn.Identity()
         if not final_norm:
             self.vit.norm = nn.Identity()
         self.position_resize = position_resize

@@ -33,6 +33,9 @@ IMAGENET: Normalization = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57
 class AffinityHead(nn.Module):
     """4.2, "Embedding Regions": from a token map to the association of each cell's pixels with 3x3 regions.
 
+    Its convolutions start as released: Kaiming normal by their outputs (fan-out), which for the depth-wise one are those of
+    all channels; biases zero.
+
     Args:
         width: D.
         region: (h, w), output pixels along a cell.
@@ -50,6 +53,9 @@ class AffinityHead(nn.Module):
             )
         self.pointwise = nn.Sequential(nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         self.out = nn.Conv2d(width, 9 * region[0] * region[1], 1)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
     def forward(self, tokens: Tensor) -> Tensor:

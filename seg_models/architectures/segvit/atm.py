@@ -43,11 +43,13 @@ class Attention(nn.Module):
         width: D.
         heads: they divide D.
         dropout: of the attention weights.
+        starts_joint: the projections start as one matrix, see `init_as_released`.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, starts_joint: bool) -> None:
         super().__init__()
         self.heads = heads
+        self.starts_joint = starts_joint
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
@@ -89,10 +91,13 @@ class DecoderLayer(nn.Module):
         dropout: of attention weights, of each branch and inside the feed-forward layer, which is 4 D wide with a ReLU.
     """
 
+    # As released: `nn.MultiheadAttention` here, three linear layers in the ATM, whose similarity is wanted.
+    cross_attention_starts_joint = True
+
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.self_attention = Attention(width, heads, dropout)
-        self.cross_attention = Attention(width, heads, dropout)
+        self.self_attention = Attention(width, heads, dropout, starts_joint=True)
+        self.cross_attention = Attention(width, heads, dropout, self.cross_attention_starts_joint)
         self.linear1 = nn.Linear(width, 4 * width)
         self.linear2 = nn.Linear(4 * width, width)
         self.norm1 = nn.LayerNorm(width)
@@ -118,6 +123,8 @@ class DecoderLayer(nn.Module):
 
 class AtmLayer(DecoderLayer):
     """A decoder layer that also gives the similarity of its cross-attention, eq. 2."""
+
+    cross_attention_starts_joint = False
 
     def forward(self, queries: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Queries (B, K, D), memory (B, N, D) -> queries (B, K, D), similarity (B, K, N)."""
@@ -190,7 +197,7 @@ class AtmDecoder(nn.Module):
         self.class_tokens = nn.Parameter(torch.randn(num_classes, width))
         self.stages = nn.ModuleList(AtmStage(tap, width, heads, layers, dropout) for tap in tap_widths)
         self.classifier = nn.Linear(width, num_classes + 1)
-        self.apply(init_linear)
+        self.apply(init_as_released)
 
     def forward(self, taps: list[Tensor], grids: list[Grid]) -> AtmOutput:
         """Taps (B, rows_i * cols_i, C_i) in the order of the stages, and their grids; masks have the last one's grid."""
@@ -231,7 +238,7 @@ class QueryUpsampling(nn.Module):
         self.stages = nn.ModuleList(
             nn.ModuleList(DecoderLayer(width, heads, dropout) for _ in range(layers)) for _ in range(taps)
         )
-        self.apply(init_linear)
+        self.apply(init_as_released)
 
     def forward(self, taps: list[Tensor], grid: Grid) -> Tensor:
         """Taps (B, N_i, C) -> tokens (B, rows * cols, D) for a grid; the queries are resized where it is another."""
@@ -253,11 +260,18 @@ def projection(tap_width: int | None, width: int) -> nn.Module:
     return nn.Identity() if tap_width is None else nn.Sequential(nn.Linear(tap_width, width), nn.LayerNorm(width))
 
 
-def init_linear(module: nn.Module) -> None:
-    """Start a linear layer as released: weights normal with deviation 0.02, cut at 2, and biases zero."""
+def init_as_released(module: nn.Module) -> None:
+    """Start a layer as the authors' code does; given to `nn.Module.apply`, which comes to an Attention after its parts.
+
+    Linear layers: weights normal with deviation 0.02, cut at 2, and biases zero. The projections of an Attention that starts
+    joint: Xavier-uniform over query, key and value as one (3 D, D) matrix, as in `nn.MultiheadAttention`.
+    """
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
+    elif isinstance(module, Attention) and module.starts_joint:
+        for part in (module.query, module.key, module.value):
+            nn.init.xavier_uniform_(part.weight, gain=0.5**0.5)  # of (D, D): sqrt(6 / 4 D) in place of sqrt(6 / 2 D)
 
 
 def resize(maps: Tensor, size: Grid) -> Tensor:

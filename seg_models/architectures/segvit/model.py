@@ -8,8 +8,9 @@
 Swin Transformer (Table 6). The Shrunk form is in segvit_shrunk.py, the loss (eq. 4) in segvit_loss.py.
 
 The released form is the default. What the text leaves out: class and distillation tokens are removed before the encoder,
-whose last LayerNorm is left out; a tap goes through a linear layer and a norm to half of the encoder's width; the masks
-are enlarged to the fixed size that the model was made for, and the scores of an image of another size are resized from it.
+whose last LayerNorm is left out and whose drop path is on its feed-forward branches alone; a tap goes through a linear layer
+and a norm to half of the encoder's width; the masks are enlarged to the fixed size that the model was made for, and the
+scores of an image of another size are resized from it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from seg_models.segmentation_model import Decision, SegmentationModel, pad_to_st
 
 LOSS_FORMS = ("mask", "cross_entropy")
 CHANNELS_PER_HEAD = 32
+SCORE_FLOOR = 1e-6  # keeps the logarithm of a score finite
 
 
 class AtmModel(SegmentationModel):
@@ -38,7 +40,8 @@ class AtmModel(SegmentationModel):
         num_classes: K.
         image_size: (H, W) that masks are enlarged to, rounded up to the stride, and that learned grids are made for.
         stride: sides of an image are padded to multiples of it.
-        loss_form: "mask" (eq. 4) or "cross_entropy" on the scores of the pixels (Table 4).
+        loss_form: "mask" (eq. 4) or "cross_entropy" of the pixels' scores (Table 4, "ATM, CE loss"). The scores are
+            probabilities times masks, so the softmax is taken over their logarithms: -log(score / sum of scores).
         class_weight, focal_weight, dice_weight: of the terms of eq. 4 (as released).
         no_object_weight: of class tokens whose class is absent.
 
@@ -109,7 +112,7 @@ class AtmModel(SegmentationModel):
         the outputs before it, in order. Or "cross_entropy" alone, if `loss_form` says so. Labels: int64 (B, H, W).
         """
         if self.loss_form == "cross_entropy":
-            return {"cross_entropy": cross_entropy(prediction.logits, labels)}
+            return {"cross_entropy": cross_entropy((prediction.logits.float() + SCORE_FLOOR).log(), labels)}
         class_logits, masks = prediction.aux["class_logits"], prediction.aux["masks"]
         present = present_classes(labels, self.num_classes)  # (B, K)
         full = self.padded_size(labels.shape[1:])

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seg_models.architectures.segvit.atm import AtmDecoder
+from seg_models.architectures.segvit.atm import AtmDecoder, QueryUpsampling
 from seg_models.architectures.segvit.loss import class_loss, mask_losses, present_classes
 from seg_models.architectures.segvit.model import SegViT, SegViTPyramid, cascade_taps
 from seg_models.architectures.segvit.shrunk import SegViTShrunk
@@ -185,10 +185,53 @@ def test_a_batch_without_labels_only_teaches_that_there_is_no_object():
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
-def test_cross_entropy_form_is_on_the_scores():
+def test_cross_entropy_form_is_of_the_scores_shares():
+    """Scores are in 0..1: a softmax over them, not their logarithms, could not come below 4.02 for 150 classes."""
     model = tiny(loss_form="cross_entropy")
     prediction, labels = model(picture(32, 64)), torch.ones(2, 32, 64, dtype=torch.long)
-    assert model.loss(prediction, labels) == {"cross_entropy": F.cross_entropy(prediction.logits, labels)}
+    shares = prediction.logits / prediction.logits.sum(1, keepdim=True)
+    (name, loss), *rest = model.loss(prediction, labels).items()
+    assert (name, rest) == ("cross_entropy", [])
+    torch.testing.assert_close(loss, -shares[:, 1].log().mean(), atol=1e-4, rtol=1e-4)  # 1e-6 is added to each score
+    sure = torch.zeros(2, 5, 32, 64)
+    sure[:, 1] = 1.0
+    assert model.loss(Prediction(sure), labels)["cross_entropy"] < 1e-5
+    never = model.loss(Prediction(1 - sure), labels)["cross_entropy"]
+    assert never.isfinite()
+
+
+@pytest.mark.parametrize("name", ["segvit", "segvit_shrunk"])
+def test_drop_path_is_on_the_feed_forward_branches_alone(name):
+    """Measured at the authors' ViT: with every dropped branch dropped, attention still changes the tokens."""
+    backbone = tiny(name, drop_path_rate=0.3).backbone
+    rates = [getattr(block.drop_path2, "drop_prob", 0.0) for block in backbone.vit.blocks]
+    assert rates == pytest.approx([0.0, 0.15, 0.3])
+    backbone.vit.blocks[2].drop_path2.drop_prob = 1.0  # always
+    backbone.train()
+    x = torch.randn(2, 32 if name == "segvit" else 8, 24, generator=torch.Generator().manual_seed(0))
+    block = backbone.vit.blocks[2]
+    for _ in range(20):
+        close(backbone.run_block(2, x, (4, 8)), x + block.attn(block.norm1(x)))
+
+
+def test_attention_starts_as_the_authors_does():
+    """At width 384: 0.036 where the released code has nn.MultiheadAttention, 0.02 for the ATM's own linear layers."""
+    torch.manual_seed(0)
+    ours = AtmDecoder((None,), 3, width=384, heads=12, layers=1).stages[0].layers[0]
+    theirs = torch.nn.MultiheadAttention(384, 12).in_proj_weight
+    for part in ("query", "key", "value"):
+        weight = getattr(ours.self_attention, part).weight
+        assert weight.std().item() == pytest.approx(theirs.std().item(), rel=0.02)
+        assert weight.abs().max().item() == pytest.approx(
+            theirs.abs().max().item(), rel=0.02
+        )  # uniform: the same bound
+        assert getattr(ours.cross_attention, part).weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert theirs.std().item() == pytest.approx(0.036, abs=5e-4)
+    assert ours.self_attention.out.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    upsampling = QueryUpsampling(384, 1, (2, 2), width=384, heads=12, layers=1, dropout=0.0).stages[0][0]
+    for attention in (upsampling.self_attention, upsampling.cross_attention):
+        assert attention.key.weight.std().item() == pytest.approx(0.036, abs=1e-3)
+        assert not attention.key.bias.any()
 
 
 def test_weights_scale_their_terms():
