@@ -29,13 +29,13 @@ class PlainNode(Node):
     Args:
         model: deployment model.
         engine: kind of engine.
-        threads: of the engine.
+        threads, precision: of the engine.
         topic: of rgb8 images.
     """
 
-    def __init__(self, model: str, engine: str, threads: int, topic: str) -> None:
+    def __init__(self, model: str, engine: str, threads: int, precision: str, topic: str) -> None:
         super().__init__("segmentation")
-        self.engine = create_engine(engine, read_model_info(model), threads)
+        self.engine = create_engine(engine, read_model_info(model), threads, precision)
         self.engine.open()
         self.size = self.engine.info.input_size
         self.engine.infer(np.zeros((1, *self.size, 3), np.uint8))
@@ -79,10 +79,11 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--precision", default="f32")
     parser.add_argument("--image", default="/camera/image_raw")
     args = parser.parse_args()
     rclpy.init()
-    node = PlainNode(args.model, args.engine, args.threads, args.image)
+    node = PlainNode(args.model, args.engine, args.threads, args.precision, args.image)
     try:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
