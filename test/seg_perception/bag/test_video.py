@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from seg_perception.bag.video import CAPTION_HEIGHT, PANEL_WIDTH, SegmentationVideo
+from seg_perception.bag.canvas import CAPTION_HEIGHT, PANEL_WIDTH
+from seg_perception.bag.video import SegmentationVideo
 from seg_perception.model.model_file import ModelInfo, read_model_info
 from seg_perception.segmenter import Segmentation
 from test.seg_perception.tiny_model import PALETTE, write_tiny_model
