@@ -34,6 +34,7 @@ from seg_models.backbones.cswin import CSWinShape
 from seg_models.build import build_model
 from seg_models.data.folder import FolderDataset
 from seg_models.data.transforms import RandomScaleCropFlip
+from seg_models.normalization import normalize
 from seg_models.segmentation_model import SegmentationModel
 from seg_models.summary import multiply_accumulates
 from seg_models.training.metrics import ConfusionMatrix
@@ -161,8 +162,7 @@ class Pictures:
 
 def normalized(model: SegmentationModel, images: Tensor) -> Tensor:
     """uint8 (B, H, W, 3) -> float (B, 3, H, W), as the model wants it."""
-    mean, std = (torch.tensor(model.normalization[k], device=images.device) for k in ("mean", "std"))
-    return ((images - mean) / std).permute(0, 3, 1, 2)
+    return normalize(images.permute(0, 3, 1, 2), model.normalization)
 
 
 class Trainer:

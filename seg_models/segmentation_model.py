@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_models.backbones.conv import Normalization
 from seg_models.losses import check_labels
+from seg_models.normalization import Normalization
 from seg_models.prediction import Prediction
 
 

@@ -22,7 +22,8 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from seg_models.backbones.conv import BackboneError, Normalization
+from seg_models.backbones.timm_models import BackboneError
+from seg_models.normalization import Normalization
 
 DIRECTIONS = ("vertical", "horizontal", "global")
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from seg_models.backbones.conv import (
+from seg_models.backbones.timm_models import (
     BackboneError,
     check_backbone_name,
     create_timm_model,

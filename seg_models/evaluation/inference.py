@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seg_models.backbones.conv import Normalization
+from seg_models.normalization import Normalization, normalize
 from seg_models.segmentation_model import SegmentationModel
 
 SMALL_INPUTS = ("upsample", "pad", "keep")
@@ -202,7 +202,6 @@ def rescaled(
         for each scale a float tensor (1, 3, h, w).
     """
     height, width = image.shape[:2]
-    mean, std = (np.array(normalization[key], dtype=np.float32) for key in ("mean", "std"))
     out = []
     for scale in scales:
         short = short_side * scale
@@ -212,7 +211,7 @@ def rescaled(
             factor = min(short / min(height, width), short * longest_ratio / max(height, width))
         size = (int(width * factor + 0.5), int(height * factor + 0.5))  # cv2's order
         resized = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-        out.append(torch.from_numpy((resized - mean) / std).permute(2, 0, 1)[None])
+        out.append(normalize(torch.from_numpy(resized).permute(2, 0, 1)[None], normalization))
     return out
 
 

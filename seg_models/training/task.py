@@ -10,19 +10,15 @@ from torch import Tensor
 
 from seg_models.build import model_from_recipe
 from seg_models.data.labels import LabelTable
+from seg_models.normalization import Normalization, normalize
 from seg_models.training.metrics import ConfusionMatrix
 from seg_models.training.optimization import make_optimizer, make_scheduler
 from seg_models.training.recipe import recipe_from_dict
 
 
-def normalize(image: Tensor, normalization: dict[str, list[float]]) -> Tensor:
-    """RGB (B, 3, H, W), uint8 or float in 0..255 -> float, (image - mean) / std.
-
-    Channels last: the layout that convolutions are quickest in.
-    """
-    mean = torch.tensor(normalization["mean"], device=image.device).reshape(1, 3, 1, 1)
-    std = torch.tensor(normalization["std"], device=image.device).reshape(1, 3, 1, 1)
-    return ((image - mean) / std).contiguous(memory_format=torch.channels_last)
+def network_input(image: Tensor, normalization: Normalization) -> Tensor:
+    """`normalize`, channels last: the layout that convolutions are quickest in."""
+    return normalize(image, normalization).contiguous(memory_format=torch.channels_last)
 
 
 class SegmentationTask(lightning.LightningModule):
@@ -42,7 +38,7 @@ class SegmentationTask(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """One batch: images (B, 3, H, W) in 0..255, int64 labels (B, H, W) -> the sum of the paper's loss terms."""
         image, labels = batch
-        terms = self.model.loss(self.model(normalize(image, self.model.normalization)), labels)
+        terms = self.model.loss(self.model(network_input(image, self.model.normalization)), labels)
         loss = torch.stack(list(terms.values())).sum()
         self.log("loss", loss, prog_bar=True)
         self.log_dict({f"loss/{name}": value for name, value in terms.items()})
@@ -55,7 +51,7 @@ class SegmentationTask(lightning.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         """Count one batch at the network's size."""
         image, labels = batch
-        prediction = self.model(normalize(image, self.model.normalization))
+        prediction = self.model(network_input(image, self.model.normalization))
         self.confusion.add(prediction.logits.argmax(1), labels)
 
     def on_validation_epoch_end(self) -> None:

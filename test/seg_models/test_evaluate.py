@@ -17,6 +17,7 @@ from seg_models.evaluation.inference import Windows, sliding_window
 from seg_models.evaluation.protocol import Protocol, ProtocolError, default_windows, protocol_predictor
 from seg_models.evaluation.scoring import evaluate
 from seg_models.export import graph as export
+from seg_models.normalization import normalize
 from seg_models.training.recipe import read_recipe
 from test.seg_models.architectures.overfit import drawn_rooms
 from test.seg_models.tiny_models import tiny_model
@@ -60,8 +61,7 @@ def test_a_window_as_large_as_the_image_sees_it_whole(rooms):
 def test_windows_are_those_that_were_asked_for(rooms):
     model = tiny_model("linear", CLASSES, (32, 32)).eval()
     image, _ = FolderDataset([rooms], "val").read(1)
-    mean, std = (torch.tensor(model.normalization[key]) for key in ("mean", "std"))
-    batch = ((torch.from_numpy(image) - mean) / std).permute(2, 0, 1)[None].float()
+    batch = normalize(torch.from_numpy(image).permute(2, 0, 1)[None], model.normalization)
     expected = sliding_window(model, batch, Windows(32, 16, "keep")).argmax(1)[0].numpy()
     assert np.array_equal(protocol_predictor(model, Protocol("slide", 32, 16, "keep"))(image), expected)
     assert not np.array_equal(protocol_predictor(model, Protocol("slide", 32, 32, "keep"))(image), expected)

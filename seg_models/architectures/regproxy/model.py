@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_models.backbones.conv import Normalization
 from seg_models.backbones.vit import TokenBackbone
 from seg_models.losses import IGNORE, cross_entropy
+from seg_models.normalization import Normalization
 from seg_models.ops import neighbourhood as nb
 from seg_models.prediction import Prediction
 from seg_models.segmentation_model import SegmentationModel, pad_to_stride, upsample_and_crop

@@ -14,9 +14,9 @@ from torch import Tensor
 from seg_models.architectures.linear import LinearDecoder
 from seg_models.architectures.regproxy.model import IMAGENET
 from seg_models.architectures.regproxy.slic import bounding_boxes, owners, slic
-from seg_models.backbones.conv import Normalization
 from seg_models.backbones.vit import TokenBackbone
 from seg_models.losses import IGNORE
+from seg_models.normalization import Normalization
 from seg_models.prediction import Prediction
 from seg_models.segmentation_model import SegmentationModel, pad_to_stride
 

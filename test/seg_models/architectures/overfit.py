@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from seg_models.losses import IGNORE
+from seg_models.normalization import normalize
 from seg_models.segmentation_model import SegmentationModel
 
 ROOMS = next(
@@ -112,8 +113,7 @@ def train(
         warm_up: share of the steps in which it rises.
     """
     model.train()
-    mean, std = (torch.tensor(model.normalization[k]) for k in ("mean", "std"))
-    images = ((torch.from_numpy(pictures) - mean) / std).permute(0, 3, 1, 2)  # (N, 3, H, W)
+    images = normalize(torch.from_numpy(pictures).permute(0, 3, 1, 2), model.normalization)  # (N, 3, H, W)
     labels = torch.from_numpy(masks)  # (N, H, W)
     optimizer = torch.optim.AdamW(model.parameters(), lr, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=warm_up, anneal_strategy="linear")

@@ -7,7 +7,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from seg_models.backbones.conv import BackboneError, conv_backbone
+from seg_models.backbones.conv import conv_backbone
+from seg_models.backbones.timm_models import BackboneError
 from seg_models.build import ARCHITECTURES, ModelError, build_model
 from seg_models.losses import IGNORE
 from seg_models.segmentation_model import SegmentationModel

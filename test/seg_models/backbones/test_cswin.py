@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seg_models.backbones.conv import BackboneError
 from seg_models.backbones.cswin import CSWIN_SHAPES, CSWinBackbone, CSWinShape, StripeAttention
+from seg_models.backbones.timm_models import BackboneError
 
 TINY = CSWinShape(width=8, depths=(1, 1, 2, 1), heads=(2, 2, 2, 2), stripes=(1, 2, 3))
 

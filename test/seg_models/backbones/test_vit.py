@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seg_models.backbones.conv import BackboneError
+from seg_models.backbones.timm_models import BackboneError
 from seg_models.backbones.vit import TokenBackbone
 
 TINY = {"embed_dim": 24, "depth": 3, "num_heads": 2}

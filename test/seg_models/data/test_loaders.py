@@ -12,8 +12,8 @@ import torch
 from seg_models.data.folder import FolderDataset
 from seg_models.data.loaders import ProcessShare, RecipeData, loaders
 from seg_models.losses import IGNORE
+from seg_models.normalization import normalize
 from seg_models.training.recipe import DataRecipe, ModelRecipe, Recipe, RecipeError
-from seg_models.training.task import normalize
 from test.seg_models.data.test_folder import write_folder
 
 

@@ -12,7 +12,7 @@ from seg_models.architectures.segvit.atm import AtmDecoder, QueryUpsampling
 from seg_models.architectures.segvit.loss import class_loss, mask_losses, present_classes
 from seg_models.architectures.segvit.model import SegViT, SegViTPyramid, cascade_taps
 from seg_models.architectures.segvit.shrunk import SegViTShrunk
-from seg_models.backbones.conv import BackboneError
+from seg_models.backbones.timm_models import BackboneError
 from seg_models.build import ModelError, build_model
 from seg_models.losses import IGNORE
 from seg_models.prediction import Prediction
