@@ -79,7 +79,7 @@ setup(
     maintainer="The seg_perception developers",
     maintainer_email="seg_perception@users.noreply.github.com",
     python_requires=">=3.10",
-    packages=find_packages(include=["seg_perception*", "seg_models*"]),
+    packages=find_packages(include=["seg_perception*", "seg_models*", "seg_onnx*"]),
     package_data={"seg_models": ["**/*.txt", "**/*.yaml"], "seg_perception": ["**/*.css", "**/*.js"]},
     data_files=data_files(),
     install_requires=[

@@ -32,9 +32,9 @@ from torch import nn
 from benchmarks.architectures import normalized
 from seg_models.data.labels import LabelTable
 from seg_models.export.graph import DeploymentModel, Origin, compare, export_onnx, read_images
-from seg_models.export.half_precision import to_half
 from seg_models.papers.configurations import CONFIGURATIONS, Configuration
 from seg_models.segmentation_model import SegmentationModel
+from seg_onnx.half_precision import to_half
 
 
 def distinct() -> list[Configuration]:

@@ -65,6 +65,10 @@ def test_the_training_package_needs_nothing_of_the_robot():
     assert int(printed.split()[0]) > 20
 
 
+def test_what_both_sides_share_needs_neither_of_them():
+    assert import_all("seg_onnx", (*TRAINING_SIDE, *ROBOT_SIDE, "cv2"), ()).startswith("2 modules")
+
+
 def test_the_robots_package_reads_models_and_bags_without_ros():
     blocked = (
         *TRAINING_SIDE,

@@ -29,8 +29,8 @@ from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
 from seg_models.data.labels import LabelTable
-from seg_models.export.half_precision import to_half
 from seg_models.segmentation_model import SegmentationModel
+from seg_onnx.half_precision import to_half
 
 FORMAT_VERSION = "1"
 OPSET = 20
@@ -104,7 +104,7 @@ def export_onnx(
         origin: written into the metadata.
         out: the file; written only if the check passes, and then at once.
         images: RGB uint8 (h, w, 3) of any size, resized here; real ones, on noise an agreement says little.
-        precision: "float32", or "float16" for GPUs (see `half_precision.py`), half the size and checked less strictly.
+        precision: "float32", or "float16" for GPUs (see `seg_onnx.half_precision`), half the size and checked less strictly.
 
     Returns:
         the figures of `compare`.

@@ -24,7 +24,7 @@ from benchmarks.export_table import build_engine, settle, sharpen
 from seg_models.data.labels import LabelTable
 from seg_models.data.rooms.bag import IMAGE_TOPIC, STORE
 from seg_models.export.graph import TOLERANCES, ExportError, Origin, export_onnx
-from seg_models.export.half_precision import HalfPrecisionError, half_tensor, score_outputs, stem_outputs, to_half
+from seg_onnx.half_precision import HalfPrecisionError, half_tensor, score_outputs, stem_outputs, to_half
 from test.seg_models.architectures.overfit import drawn_rooms
 from test.seg_models.tiny_models import ON_VIT, hybrid_options, tiny_model
 
