@@ -8,7 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from seg_models.backbones.conv import ConvBackbone
-from seg_models.checkpoints.released import LoadReport, read_checkpoint, strict_load
+from seg_models.checkpoints.fitting import LoadReport, strict_load
+from seg_models.checkpoints.reading import read_checkpoint
 from seg_models.segmentation_model import SegmentationModel
 
 
@@ -28,6 +29,7 @@ def load_convolutional_backbone(model: SegmentationModel, path: str | Path) -> L
         converted,
         unused,
         lambda key: not key.startswith("backbone.") or (key.endswith("num_batches_tracked") and key not in converted),
+        where=str(path),
     )
 
 

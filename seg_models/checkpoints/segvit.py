@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seg_models.backbones.vit import tokens_to_map
+from seg_models.checkpoints.mmsegmentation import rename
 
 State = Mapping[str, Tensor]
 
@@ -52,7 +53,7 @@ def convert_segvit(
         if key in unused:
             continue
         if not key.startswith("decode_head."):
-            converted[_first_match(key, backbone_rules)] = value
+            converted[rename(key, backbone_rules)] = value
             continue
         name = key.removeprefix("decode_head.")
         is_upsampling = shrunk and not name.startswith("atm.")
@@ -90,12 +91,4 @@ def _head_tensors(name: str, value: Tensor, owner: str) -> dict[str, Tensor]:
     if joint:
         parts = zip(("query", "key", "value"), value.chunk(3), strict=True)
         return {f"{prefix}.{_ATTENTION[joint[1]]}.{part}.{joint[2]}": tensor for part, tensor in parts}
-    return {f"{prefix}.{_first_match(rest, _LAYER)}": value}
-
-
-def _first_match(key: str, rules: tuple[tuple[str, str], ...]) -> str:
-    """The key under the first rule that matches its start; unchanged if none does."""
-    for pattern, replacement in rules:
-        if re.match(pattern, key):
-            return re.sub(pattern, replacement, key, count=1)
-    return key
+    return {f"{prefix}.{rename(rest, _LAYER)}": value}

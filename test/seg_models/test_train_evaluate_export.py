@@ -146,7 +146,7 @@ def test_a_backbone_that_does_not_fit_and_two_ways_to_start_are_refused(run, rel
     arguments = ["--config", str(run["recipe"]), "--out", str(tmp_path / "out"), "--init-backbone", str(released_vit)]
     assert train.main(arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: the checkpoint does not fit SuperpixelTransformer: missing backbone.network.")
+    assert error.startswith(f"error: {released_vit} does not fit SuperpixelTransformer: missing backbone.network.")
     assert error.count("\n") == 1
     with pytest.raises(SystemExit):
         train.main([*arguments, "--resume"])

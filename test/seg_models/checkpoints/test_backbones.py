@@ -17,7 +17,9 @@ from torch import nn
 from seg_models.backbones.cswin import CSWinShape
 from seg_models.build import build_model
 from seg_models.checkpoints.backbones import convert_beit, convert_cswin
-from seg_models.checkpoints.released import CheckpointError, LoadReport, architecture_of, load_released
+from seg_models.checkpoints.fitting import LoadReport
+from seg_models.checkpoints.reading import CheckpointError
+from seg_models.checkpoints.released import architecture_of, load_released
 
 DATA = Path(__file__).parents[2] / "data"
 CSWIN = torch.load(DATA / "cswin.pt", weights_only=True)

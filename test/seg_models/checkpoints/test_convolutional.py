@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from seg_models.build import build_model
 from seg_models.checkpoints.convolutional import load_convolutional_backbone
-from seg_models.checkpoints.released import CheckpointError
+from seg_models.checkpoints.reading import CheckpointError
 from seg_models.segmentation_model import SegmentationModel
 
 

@@ -15,13 +15,10 @@ import torch
 from safetensors.torch import save_file
 
 from seg_models.build import build_model
-from seg_models.checkpoints.released import (
-    CheckpointError,
-    convert_regproxy,
-    convert_segmenter,
-    load_released,
-    read_checkpoint,
-)
+from seg_models.checkpoints.reading import CheckpointError, read_checkpoint
+from seg_models.checkpoints.regproxy import convert_regproxy
+from seg_models.checkpoints.released import load_released
+from seg_models.checkpoints.segmenter import convert_segmenter
 from test.seg_models.tiny_models import hybrid_options
 
 DATA = Path(__file__).parents[2] / "data"

@@ -16,7 +16,8 @@ import torch
 from seg_models.architectures.segvit.atm import AtmDecoder, QueryUpsampling
 from seg_models.architectures.segvit.model import AtmModel
 from seg_models.build import build_model
-from seg_models.checkpoints.released import CheckpointError, load_released
+from seg_models.checkpoints.reading import CheckpointError
+from seg_models.checkpoints.released import load_released
 from seg_models.checkpoints.segvit import convert_segvit
 from seg_models.evaluation.inference import segvit_windows, sliding_window
 from test.seg_models.architectures.segvit.test_model import SWIN, VIT, picture, tiny

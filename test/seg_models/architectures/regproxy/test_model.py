@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from seg_models.architectures.regproxy.model import AffinityHead, RegProxy, mixed_regions, region_histogram
 from seg_models.build import build_model
-from seg_models.checkpoints.released import convert_regproxy
+from seg_models.checkpoints.regproxy import convert_regproxy
 from seg_models.losses import IGNORE, cross_entropy
 from seg_models.ops import neighbourhood as nb
 from seg_models.prediction import Prediction
