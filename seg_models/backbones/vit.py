@@ -21,8 +21,10 @@ from timm.layers import HybridEmbed
 from timm.models.beit import Beit, gen_relative_position_index
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.compiler import is_exporting
 from torch.utils.checkpoint import checkpoint
 
+from seg_models.backbones.beit import attend_with_bias, is_beit, relative_position_bias
 from seg_models.backbones.timm_models import (
     BackboneError,
     check_backbone_name,
@@ -231,7 +233,9 @@ class TokenBackbone(nn.Module):
         block: Any = self.vit.blocks[number]
         if index is None:
             return block(x)
-        bias = relative_position_bias(block.attn.relative_position_bias_table, self.grid, grid, index)
+        bias = relative_position_bias(
+            block.attn.relative_position_bias_table, self.grid, grid, index, repeats=x.shape[0] if is_exporting() else 1
+        )
         if not self.keep_class_token_in_encoder:
             bias = bias[..., self.prefix_tokens :, self.prefix_tokens :]
         attended = attend_with_bias(block.attn, block.norm1(x), bias)
@@ -244,42 +248,6 @@ class TokenBackbone(nn.Module):
         return x[:, self.prefix_tokens :] if self.keep_class_token_in_encoder else x
 
 
-def relative_position_bias(table: Tensor, built: tuple[int, int], grid: tuple[int, int], index: Tensor) -> Tensor:
-    """BEiT's attention bias for a grid, bicubically resized where it is not the one that the table was built for.
-
-    Args:
-        table: ((2 rows - 1)(2 cols - 1) + 3, heads) for the built grid; the last three are to, from and on the class token.
-        built: (rows, cols) of the table.
-        grid: (rows, cols) of the image at hand.
-        index: int64 (1 + N, 1 + N) into the table, of the grid at hand.
-
-    Returns:
-        (1, heads, 1 + N, 1 + N).
-    """
-    if grid != built:
-        source = (2 * built[0] - 1, 2 * built[1] - 1)
-        target = (2 * grid[0] - 1, 2 * grid[1] - 1)
-        offsets = table[:-3].t().reshape(1, -1, *source)  # (1, heads, 2 rows - 1, 2 cols - 1)
-        offsets = F.interpolate(offsets, size=target, mode="bicubic", align_corners=False)
-        table = torch.cat([offsets.flatten(2)[0].t(), table[-3:]])
-    return table[index.flatten()].unflatten(0, tuple(index.shape)).permute(2, 0, 1).unsqueeze(0)
-
-
-def attend_with_bias(attention: Any, x: Tensor, bias: Tensor) -> Tensor:
-    """A BEiT attention layer's (its keys have no bias) output for another bias than its own: (B, N, D) -> (B, N, D)."""
-    qkv_bias = None
-    if attention.q_bias is not None:
-        qkv_bias = torch.cat([attention.q_bias, torch.zeros_like(attention.v_bias), attention.v_bias])
-    qkv = F.linear(x, attention.qkv.weight, qkv_bias)  # (B, N, 3 D)
-    qkv = qkv.unflatten(2, (3, attention.num_heads, -1))  # (B, N, 3, heads, D / heads)
-    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, N, D / heads)
-    dropout = attention.attn_drop.p if attention.training else 0.0
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), dropout_p=dropout)
-    # The copy is for the ONNX exporter: it takes the strides of a masked attention's output for others than they are.
-    merged = out.transpose(1, 2).clone(memory_format=torch.contiguous_format).flatten(2)  # (B, N, D)
-    return attention.proj_drop(attention.proj(merged))
-
-
 def check_transformer_name(name: str) -> None:
     """Raise BackboneError unless timm knows `name` as a vision transformer of a kind that is supported here."""
     check_backbone_name(name)
@@ -288,11 +256,6 @@ def check_transformer_name(name: str) -> None:
             f"{name} is not a vision transformer that gives tokens; expected a timm name such as vit_base_patch16_384, "
             "deit_base_distilled_patch16_384, vit_small_r26_s32_384 or beit_base_patch16_384"
         )
-
-
-def is_beit(name: str) -> bool:
-    """Whether a timm name is a BEiT's."""
-    return name.startswith(("beit_", "beitv2_"))
 
 
 def stride_of(name: str, patch_size: int | None) -> int:

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from seg_models.architectures.segvit.atm import AtmDecoder, Grid, QueryUpsampling
 from seg_models.architectures.segvit.model import AtmModel, decoder_shape
+from seg_models.backbones.beit import is_beit
 from seg_models.backbones.timm_models import BackboneError
-from seg_models.backbones.vit import TokenBackbone, is_beit, tokens_to_map
+from seg_models.backbones.vit import TokenBackbone, tokens_to_map
 
 DOWN_SAMPLING = ("query_nearest", "query_conv", "all_nearest")
 
