@@ -7,6 +7,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
+
 from seg_models.architectures.linear import LinearBaseline
 from seg_models.architectures.regproxy.model import RegProxy
 from seg_models.architectures.regproxy.pilot import RegProxyPilot
@@ -20,8 +24,9 @@ from seg_models.backbones.conv import conv_backbone
 from seg_models.backbones.cswin import CSWinBackbone
 from seg_models.backbones.swin import SwinBackbone
 from seg_models.backbones.vit import TokenBackbone
+from seg_models.messages import one_line
 from seg_models.segmentation_model import SegmentationModel, check_image_size, check_num_classes
-from seg_models.training.recipe import Recipe
+from seg_models.training.recipe import Recipe, RecipeError
 
 ARCHITECTURES = (
     "superpixel_transformer",
@@ -64,6 +69,10 @@ SWIN_OPTIONS = ("levels", "gradient_checkpointing", "timm_options")
 
 # Options of `segvit_shrunk` that shape the backbone, beside TOKEN_BACKBONE_OPTIONS; see `ShrunkBackbone`.
 SHRUNK_OPTIONS = ("shrink_at", "down_sampling")
+
+
+MAX_MODULES = 20_000  # the deepest of the papers' configurations registers fewer than 2,000
+MAX_PARAMETERS = 10_000_000_000  # parameters and buffers; the papers' largest has 0.4 of these ten
 
 
 class ModelError(ValueError):
@@ -156,6 +165,45 @@ def model_from_recipe(recipe: Recipe, num_classes: int, pretrained: bool | None 
         model.drop_path_rate,
         **model.options,
     )
+
+
+def outline_from_recipe(recipe: Recipe, num_classes: int) -> SegmentationModel:
+    """The recipe's model on PyTorch's meta device: all names and shapes, nothing allocated, in less than a second.
+
+    What comes of it can be built; a recipe is a file that anybody may have written, and its options reach deep.
+
+    Raises:
+        RecipeError: a model that cannot be built, with more than MAX_MODULES parts or MAX_PARAMETERS numbers.
+    """
+    count = 0
+
+    def limit(owner: nn.Module, name: str, part: nn.Module | None) -> None:
+        nonlocal count
+        count += 1
+        if count > MAX_MODULES:
+            raise RecipeError(f"model: more than {MAX_MODULES:,} parts; expected a smaller depth or fewer layers")
+
+    hook = register_module_module_registration_hook(limit)
+    try:
+        with torch.device("meta"):
+            model = model_from_recipe(recipe, num_classes, pretrained=False)
+    except RecipeError:
+        raise
+    except ValueError as error:
+        raise RecipeError(f"model: {one_line(error)}") from error
+    except Exception as error:  # whatever a network's constructor does with values that are none of its
+        raise RecipeError(
+            f"model: cannot be built of these values, {type(error).__name__}: {one_line(error, 200)}"
+        ) from error
+    finally:
+        hook.remove()
+    empty = [name for name, tensor in model.named_parameters() if tensor.numel() == 0]
+    if empty:
+        raise RecipeError(f"model: {empty[0]} has no numbers; expected widths and sizes above 0")
+    numbers = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+    if numbers > MAX_PARAMETERS:
+        raise RecipeError(f"model: {numbers:,} numbers; expected at most {MAX_PARAMETERS:,}")
+    return model
 
 
 def check_options(constructor: Callable[..., Any], options: dict[str, Any], further: tuple[str, ...] = ()) -> None:

@@ -50,14 +50,14 @@ def read_content(path: str | Path) -> Any:
         content = load_file(path) if path.suffix == ".safetensors" else _read_pytorch(path)
         _check_values(content, path.stat().st_size)
     except CheckpointError as error:
-        raise CheckpointError(f"{path} is not read: {error}") from error
+        raise CheckpointError(f"{path} is no readable checkpoint: {error}") from error
     except pickle.UnpicklingError as error:
         reason = re.search(r"Unsupported global: GLOBAL ([\w.]+)", str(error))
         detail = f"it asks for {reason[1]}" if reason else "it is damaged or no PyTorch file"
-        raise CheckpointError(f"{path} is not read: {detail}; expected tensors and plain values alone") from error
+        raise CheckpointError(f"{path} is no readable checkpoint: {detail}; expected tensors and plain values alone") from error
     except Exception as error:  # a damaged pickle can fail in any way: KeyError, RecursionError, MemoryError, ...
         detail = one_line(str(error).partition("\n")[0], 200) or type(error).__name__
-        raise CheckpointError(f"{path} is damaged or no PyTorch file: {detail}") from error
+        raise CheckpointError(f"{path} is no readable checkpoint, damaged or no PyTorch file: {detail}") from error
     return content
 
 

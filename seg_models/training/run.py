@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from seg_models.backbones.conv import ConvBackbone
 from seg_models.checkpoints.convolutional import load_convolutional_backbone
+from seg_models.checkpoints.fitting import check_fit
 from seg_models.checkpoints.released import load_released
 from seg_models.checkpoints.trained import read_trained
 from seg_models.data.loaders import RecipeData, loaders
@@ -62,7 +63,9 @@ def train(
     )
     task.model.to(memory_format=torch.channels_last)
     if init_from is not None:
-        task.load_state_dict(read_trained(init_from)["state_dict"])
+        started = read_trained(init_from)
+        check_fit(started.weights, task.model.state_dict(), type(task.model).__name__, str(init_from))
+        task.model.load_state_dict(started.weights)
     if init_backbone is not None:
         init_backbone_from(task.model, init_backbone)
     trainer.fit(

@@ -59,7 +59,7 @@ def run(tmp_path_factory) -> dict[str, Path]:
 
 
 def test_training_leaves_checkpoints_recipe_and_tensorboard_logs(run):
-    content = read_trained(run["checkpoint"])
+    content = read_trained(run["checkpoint"]).content
     assert content["global_step"] == 4
     assert yaml.safe_load((run["out"] / "recipe.yaml").read_text())["name"] == "tiny"
     assert list((run["out"] / "tensorboard").glob("events*"))
@@ -69,8 +69,8 @@ def test_resuming_goes_on_where_the_run_stopped_and_equals_an_unbroken_run(run, 
     # the checkpoint of step 2 stands for a run that was stopped there
     (tmp_path / "last.ckpt").write_bytes((run["out"] / "step2.ckpt").read_bytes())
     assert train.main(["--config", str(run["recipe"]), "--out", str(tmp_path), "--resume"]) == 0
-    resumed = read_trained(tmp_path / "last.ckpt")["state_dict"]
-    for key, value in read_trained(run["checkpoint"])["state_dict"].items():
+    resumed = read_trained(tmp_path / "last.ckpt").weights
+    for key, value in read_trained(run["checkpoint"]).weights.items():
         torch.testing.assert_close(resumed[key], value, msg=key)
 
 
@@ -123,15 +123,15 @@ def test_training_starts_from_a_released_backbone_and_says_what_it_took(run, rel
         "schedule": {"steps": 1, "warmup_steps": 0, "min_lr": 1e-13},
     }
     assert train.main([*arguments, *(f"{key}={json.dumps(value)}" for key, value in overrides.items())]) == 0
-    trained = read_trained(tmp_path / "out/last.ckpt")["state_dict"]
+    trained = read_trained(tmp_path / "out/last.ckpt").weights
     released = torch.load(released_vit, weights_only=True)
-    decoder = [key for key in trained if key.startswith("model.decoder.")]
+    decoder = [key for key in trained if key.startswith("decoder.")]
     assert (
         f"{len(released) - 2} tensors loaded, 1 of them resized, 0 made of them; "  # the position embeddings
         f"2 of the file not used, {len(decoder)} of the model not in it"  # weight and bias of the classifier
     ) in capsys.readouterr().out
     for key in ("patch_embed.proj.weight", "blocks.5.mlp.fc2.weight"):
-        torch.testing.assert_close(trained[f"model.backbone.vit.{key}"], released[key], atol=1e-8, rtol=0)
+        torch.testing.assert_close(trained[f"backbone.vit.{key}"], released[key], atol=1e-8, rtol=0)
 
 
 def test_rsseg_starts_with_the_patch_embedding_of_the_released_backbone(released_vit, capsys):
