@@ -93,19 +93,19 @@ class Row:
     @property
     def published_params(self) -> int | None:
         """As printed, in single parameters."""
-        printed = self.configuration.published_params_m
+        printed = self.configuration.params_m
         return None if printed is None else round(printed * 1e6)
 
     @property
     def published_macs(self) -> int | None:
         """As printed, in single multiply-accumulates."""
-        printed = self.configuration.published_gmac
+        printed = self.configuration.gmac
         return None if printed is None else round(printed * 1e9)
 
     @property
     def params_agree(self) -> bool:
         """Within 1 % of the printed figure, or rounding to it; True where nothing is printed."""
-        printed = self.configuration.published_params_m
+        printed = self.configuration.params_m
         return printed is None or agrees(self.params / 1e6, printed)
 
     def as_dict(self) -> dict[str, Any]:
@@ -159,8 +159,8 @@ def lines(rows: list[Row]) -> list[str]:
     text = [head, "-" * len(head)]
     for row in rows:
         c = row.configuration
-        params = "" if c.published_params_m is None else str(c.published_params_m)
-        gmac = "" if c.published_gmac is None else str(c.published_gmac)
+        params = "" if c.params_m is None else str(c.params_m)
+        gmac = "" if c.gmac is None else str(c.gmac)
         by_rule = "" if c.rule == "common" else f"{row.macs_by_paper_rule / 1e9:.1f}"
         text.append(
             f"{c.name:48} {row.params / 1e6:9.2f} {params:>8} {difference(row.params, row.published_params):>8}  "

@@ -4,34 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
 
 from seg_models.architectures.linear import LinearBaseline
 from seg_models.backbones.vit import TokenBackbone
-from seg_models.papers.configurations import CONFIGURATIONS
+from seg_models.papers import configurations
+from seg_models.papers.configurations import CONFIGURATIONS, Configuration
 from seg_models.summary import agrees, count, main, multiply_accumulates, regproxy_multiply_accumulates
 
-PUBLISHED = [c for c in CONFIGURATIONS if c.published_params_m or c.published_gmac]
-
-
-# By how much multiply-accumulates differ from the printed ones, in percent, where a note says why.
-NOTED = {
-    "RegProxy-R50+L/32, ADE20K": 40.8,
-    "Seg-B-Mask/16, Pascal Context": -2.0,
-    "RSSeg ViT-B, two paths alone": -2.8,
-    "RSSeg BEiT-B, two paths alone": -3.1,
-    "RSSeg ViT-B, Cityscapes": -1.6,
-    "RSSeg CSWin-T, Cityscapes": -16.0,
-    "RSSeg CSWin-S, Cityscapes": -9.8,
-    "SP-Transformer ResNet-50, 1 layer, 32x64, Cityscapes": -11.7,
-    "SP-Transformer ResNet-50, 16x32, Cityscapes": -12.0,
-    "SP-Transformer ResNet-50, 32x64, Cityscapes": -11.9,
-    "SP-Transformer ResNet-50, 64x128, Cityscapes": -8.4,
-    "SP-Transformer ConvNeXt-L, 32x64, Cityscapes": -4.4,
-    "SP-Transformer ResNet-50, ADE20K": -10.8,
-}
+PUBLISHED = [c for c in CONFIGURATIONS if c.params_m or c.gmac]
 
 
 @pytest.mark.parametrize("configuration", PUBLISHED, ids=lambda c: c.name)
@@ -41,18 +25,36 @@ def test_figures_are_the_published_ones_or_the_reason_is_given(configuration):
     if row.published_macs is not None:
         percent = 100 * (row.macs_by_paper_rule / row.published_macs - 1)
         # Printed with two or three digits, and the papers' counter also has norms, which the rules here leave out.
-        expected, tolerance = (NOTED[configuration.name], 0.1) if configuration.name in NOTED else (0.0, 1.5)
-        assert percent == pytest.approx(expected, abs=tolerance)
-        assert configuration.note or configuration.name not in NOTED
+        noted = configuration.noted_percent
+        assert percent == pytest.approx(noted or 0.0, abs=1.5 if noted is None else 0.1)
+        assert configuration.note or noted is None
 
 
 def test_only_what_the_papers_print_wrongly_or_round_off_misses_the_parameters():
     """The notes excuse three configurations' parameters; the many other noted ones concern multiply-accumulates."""
     with torch.device("meta"):
         noted = {c.name: sum(p.numel() for p in c.build().parameters()) / 1e6 for c in PUBLISHED if c.note}
-    printed = {c.name: c.published_params_m for c in PUBLISHED}
+    printed = {c.name: c.params_m for c in PUBLISHED}
     off = {name for name, value in noted.items() if printed[name] and not agrees(value, printed[name])}
     assert off == {"RegProxy-R50+L/32, ADE20K", "Seg-B/32, ADE20K", "Seg-B/8, ADE20K"}
+
+
+def test_every_file_of_tables_is_read_and_a_rows_own_field_overrules_its_tables(tmp_path):
+    folder = Path(configurations.__file__).parent
+    assert {path.stem for path in folder.glob("*.yaml")} == set(configurations.PAPERS)
+    path = tmp_path / "paper.yaml"
+    path.write_text(
+        "tables:\n  - {architecture: linear, source: 'X, Table 1', classes: 5, size: [32, 48], rows: ["
+        "{name: a, backbone: b, params_m: 22, note: why}, {name: c, backbone: d, classes: 7, gmac: 22.0}]}\n"
+    )
+    first, second = configurations.read_tables(path)
+    assert first == Configuration("a", "linear", "b", 5, (32, 48), params_m=22, source="X, Table 1", note="why")
+    assert (second.classes, str(second.gmac), str(first.params_m)) == (7, "22.0", "22")  # the printed digits count
+    path.write_text(
+        "tables: [{architecture: linear, rows: [{name: a, backbone: b, classes: 1, size: [1, 1], gmacs: 3}]}]"
+    )
+    with pytest.raises(TypeError, match="gmacs"):
+        configurations.read_tables(path)
 
 
 def test_names_are_unique():
