@@ -128,10 +128,29 @@ def matrix_from_quaternion(quaternion: tuple[float, float, float, float]) -> np.
     )
 
 
+@dataclass(frozen=True)
+class CameraRange:
+    """What single views are drawn from: height of the camera and of what it looks at (m), width of its view (degrees) and
+    its largest pitch up (rad)."""
+
+    height_m: tuple[float, float] = (0.5, 1.6)
+    target_m: tuple[float, float] = (0.2, 1.3)
+    fov_deg: tuple[float, float] = (60.0, 85.0)
+    most_pitch: float = 0.25
+
+
+VARIED_CAMERAS = CameraRange((0.2, 1.9), (0.0, 2.1), (50.0, 95.0), 0.45)
+
+
 def draw_view(
-    rng: np.random.Generator, plan: FloorPlan, width: int, height: int, clearance_m: float = 0.3
+    rng: np.random.Generator,
+    plan: FloorPlan,
+    width: int,
+    height: int,
+    clearance_m: float = 0.3,
+    cameras: CameraRange = CameraRange(),  # noqa: B008 - frozen
 ) -> tuple[Pose, Intrinsics] | None:
-    """Draw a camera in the free space of a room: 0.5-1.6 m high, 60-85 degrees wide, looking at a piece of furniture.
+    """Draw a camera in the free space of a room, looking at a piece of furniture.
 
     Returns:
         The pose and the intrinsics, or None if the room has no free spot for a camera.
@@ -140,7 +159,7 @@ def draw_view(
         xy = rng.uniform((0.0, 0.0), (plan.width, plan.depth))
         if plan.clearance(xy[None])[0] < clearance_m:
             continue
-        camera_height = rng.uniform(0.5, 1.6)
+        camera_height = rng.uniform(*cameras.height_m)
         if plan.footprints and rng.random() < 0.85:
             aim = plan.footprints[int(rng.integers(len(plan.footprints)))]
             target = np.array([aim.x, aim.y]) + rng.normal(0, 0.4, 2)
@@ -150,9 +169,9 @@ def draw_view(
         if distance < 1.2:
             continue
         yaw = math.atan2(target[1] - xy[1], target[0] - xy[0])
-        pitch = math.atan2(rng.uniform(0.2, 1.3) - camera_height, distance) + rng.normal(0, 0.05)
+        pitch = math.atan2(rng.uniform(*cameras.target_m) - camera_height, distance) + rng.normal(0, 0.05)
         pose = Pose.looking(
-            np.array([*xy, camera_height]), yaw, float(np.clip(pitch, -0.6, 0.25)), rng.normal(0, 0.015)
+            np.array([*xy, camera_height]), yaw, float(np.clip(pitch, -0.6, cameras.most_pitch)), rng.normal(0, 0.015)
         )
-        return pose, Intrinsics.from_fov(width, height, float(rng.uniform(60, 85)))
+        return pose, Intrinsics.from_fov(width, height, float(rng.uniform(*cameras.fov_deg)))
     return None

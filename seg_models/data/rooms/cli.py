@@ -28,6 +28,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     views.add_argument("--depth", action="store_true", help="also write depth images (16UC1, mm)")
     views.add_argument("--workers", type=int, default=1, help="rooms rendered at once (default 1)")
+    views.add_argument(
+        "--rich-every", type=int, default=0, help="every n-th room has one of nearly everything; 0 for none (default 0)"
+    )
+    views.add_argument(
+        "--varied",
+        action="store_true",
+        help="also plain furniture, open and flat doors, windows with a view, screens that are on, clutter, hard and warm "
+        "lights, cameras 0.2-1.9 m high; the same number is then another room",
+    )
     _add_render_options(views, width=320, height=240, samples=6)
 
     walk = commands.add_parser("trajectory", help="a smooth walk through one room: images, labels, depth, poses")
@@ -86,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     if args.command == "views":
         if args.workers < 1:
             raise ValueError(f"--workers must be at least 1, got {args.workers}")
-        config = generate.ViewsConfig(args.views, args.val_every, args.depth, render)
+        config = generate.ViewsConfig(args.views, args.val_every, args.depth, render, args.rich_every, args.varied)
         rooms = generate.room_numbers(args.first_room, args.rooms)
         return generate.render_data_set(args.out, rooms, config, args.workers, _threads(args.threads, args.workers))
     walk = generate.TrajectoryConfig(

@@ -31,8 +31,12 @@ class ViewsConfig:
     val_every: int
     depth: bool
     render: RenderSettings
+    rich_every: int = 0
+    varied: bool = False
 
     def __post_init__(self) -> None:
+        if self.rich_every < 0:
+            raise ValueError(f"--rich-every must not be negative, got {self.rich_every}")
         if self.views < 1:
             raise ValueError(f"--views must be at least 1, got {self.views}")
         if self.val_every < 0:
@@ -41,6 +45,29 @@ class ViewsConfig:
     def split(self, room: int) -> str:
         """`train` or `val`; a matter of the room's number alone, so that a data set can grow."""
         return "val" if self.val_every and room % self.val_every == self.val_every - 1 else "train"
+
+    def is_rich(self, room: int) -> bool:
+        """Whether the room gets one of nearly everything; a matter of its number alone, too."""
+        return bool(self.rich_every) and room % self.rich_every == 0
+
+    def job(self, room: int, out: Path, threads: int) -> ViewsJob:
+        """What the worker of a room is asked to do."""
+        return ViewsJob(
+            room,
+            str(out),
+            self.split(room),
+            self.views,
+            self.depth,
+            self.render,
+            threads,
+            self.is_rich(room),
+            self.varied,
+        )
+
+    def settings(self) -> dict:
+        """What `config.json` keeps of it. Options that are off are left out, so that older folders can be continued."""
+        content = {"kind": "views", **asdict(self)}
+        return {k: v for k, v in content.items() if v or k not in ("rich_every", "varied")}
 
 
 @dataclass(frozen=True)
@@ -184,7 +211,7 @@ def render_data_set(out: Path, rooms: list[int], config: ViewsConfig, workers: i
     """
     require_renderer()
     out = out.resolve()
-    open_output(out, {"kind": "views", **asdict(config)})
+    open_output(out, config.settings())
     write_classes_yaml(out / "classes.yaml")
     todo = [room for room in rooms if not _room_file(out, config, room).is_file()]
     print(f"{len(rooms)} rooms, {len(rooms) - len(todo)} done before, {len(todo)} to render", flush=True)
@@ -192,11 +219,7 @@ def render_data_set(out: Path, rooms: list[int], config: ViewsConfig, workers: i
     pool = Workers(out / "logs")
     with ThreadPoolExecutor(workers) as executor:
         jobs = {
-            executor.submit(
-                pool.run,
-                ViewsJob(room, str(out), config.split(room), config.views, config.depth, config.render, threads),
-                False,
-            ): room
+            executor.submit(pool.run, config.job(room, out, threads), False): room
             for room in todo
         }
         try:

@@ -42,6 +42,8 @@ class ViewsJob:
     depth: bool
     render: RenderSettings
     threads: int
+    rich: bool = False  # one of nearly everything, as in a trajectory's room
+    varied: bool = False  # see `variety.py`
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import bpy
 import numpy as np
 
+from seg_models.data.rooms import variety
 from seg_models.data.rooms.assets import Asset, hang_from_ceiling, make_asset
 from seg_models.data.rooms.catalogue import Furnishing, draw_furnishing, draw_ornament
 from seg_models.data.rooms.floor_plan import INWARD_YAW, FloorPlan, Footprint, Placement
@@ -19,16 +20,16 @@ LOW_TOP_M = 1.3  # things are put on tops lower than this
 class RoomBuilder:
     """Furnishes one room; every choice is drawn from the room's own generator."""
 
-    def __init__(self, room: int, rich: bool) -> None:
+    def __init__(self, room: int, rich: bool, varied: bool) -> None:
         self.rng = np.random.default_rng([room, 0])
-        self.rich = rich
+        self.rich, self.varied = rich, varied
         self.plan = FloorPlan.draw(self.rng, large=rich)
         self.furnishing: Furnishing = draw_furnishing(self.rng, rich)
 
     def build(self) -> FloorPlan:
         for obj in list(bpy.data.objects):
             bpy.data.objects.remove(obj, do_unlink=True)
-        build_shell(self.plan, self.furnishing, self.rng)
+        build_shell(self.plan, self.furnishing, self.rng, self.varied)
         for kind in self.furnishing.against_wall:
             self._against_wall(kind)
         for kind in self.furnishing.middle:
@@ -38,11 +39,22 @@ class RoomBuilder:
         self._rugs()
         self._ceiling_lamps()
         self._pictures()
-        add_lights(self.plan, self.rng)
+        if self.varied:
+            self._clutter()
+        add_lights(self.plan, self.rng, self.varied)
         return self.plan
 
     def _make(self, kind: str, fit_m: tuple[float, float, float] | None = None) -> Asset:
-        return make_asset(kind, int(self.rng.integers(2**31)), fit_m=fit_m)
+        seed = int(self.rng.integers(2**31))
+        if self.varied and kind in ("monitor", "tv") and seed % 10 < 6:
+            return variety.screen(np.random.default_rng(seed), fit_m)
+        return self._from_seed(kind, seed, fit_m)
+
+    def _from_seed(self, kind: str, seed: int, fit_m: tuple[float, float, float] | None = None) -> Asset:
+        asset = make_asset(kind, seed, fit_m=fit_m)
+        if self.varied:
+            variety.repaint(asset, seed)
+        return asset
 
     def _stand(self, asset: Asset, place: Callable[..., Placement | None], **options: float) -> Footprint | None:
         """Place an asset with one of the plan's methods; it is removed again where nothing is free."""
@@ -104,7 +116,7 @@ class RoomBuilder:
         kind = str(self.rng.choice(kinds))
         seed = int(self.rng.integers(2**31))
         for side, along in seats:
-            chair = make_asset(kind, seed)
+            chair = self._from_seed(kind, seed)
             placement = self.plan.place_facing(self.rng, table, side, chair.size_m, (0.02, 0.25), along)
             if placement is None:
                 chair.remove()
@@ -161,8 +173,7 @@ class RoomBuilder:
 
     def _pictures(self) -> None:
         """Pictures at eye height, clear of doors, windows and each other."""
-        for _ in range(self.furnishing.pictures):
-            picture = self._make("picture")
+        for picture in self._hangings():
             depth, width, height = picture.size_m
             middle = float(self.rng.uniform(1.45, 1.7))
             low = middle - height / 2
@@ -174,14 +185,30 @@ class RoomBuilder:
             picture.stand(Placement(x, y, low, INWARD_YAW[opening.wall]))
 
 
-def build_room(room: int, rich: bool = False) -> FloorPlan:
+    def _hangings(self) -> Iterator[Asset]:
+        """What hangs on the walls, each made when the one before it hangs."""
+        for _ in range(self.furnishing.pictures):
+            yield self._make("picture")
+        if self.varied and self.rng.random() < 0.4:
+            yield variety.screen(self.rng, None, on_wall=True)
+
+    def _clutter(self) -> None:
+        """Things on the floor, and on tables and low furniture."""
+        for _ in range(int(self.rng.integers(0, 7))):
+            thing = variety.clutter(self.rng)
+            place = self.plan.place_in_middle if self.rng.random() < 0.4 else self.plan.place_against_wall
+            self._stand(thing, place, margin=0.02)
+
+
+def build_room(room: int, rich: bool = False, varied: bool = False) -> FloorPlan:
     """Fill the Blender scene with the room of that number.
 
     Args:
         room: the room's number, which is its seed.
         rich: a larger room with one of nearly everything.
+        varied: with what `variety.py` adds; another room than the one of that number without it.
 
     Returns:
         The room's plan, with the footprints of what stands in it.
     """
-    return RoomBuilder(room, rich).build()
+    return RoomBuilder(room, rich, varied).build()

@@ -21,7 +21,7 @@ bpy.context.preferences.system.use_online_access = False  # infinigen would look
 import infinigen  # noqa: E402
 
 from seg_models.data.rooms import recording  # noqa: E402
-from seg_models.data.rooms.cameras import Intrinsics, draw_view  # noqa: E402
+from seg_models.data.rooms.cameras import VARIED_CAMERAS, CameraRange, Intrinsics, draw_view  # noqa: E402
 from seg_models.data.rooms.classes import CLASSES  # noqa: E402
 from seg_models.data.rooms.floor_plan import FloorPlan  # noqa: E402
 from seg_models.data.rooms.job import (  # noqa: E402
@@ -62,10 +62,11 @@ def make_renderer(settings: RenderSettings, threads: int, scratch: str) -> Rende
 def render_views(job: ViewsJob, scratch: str) -> None:
     started = time.monotonic()
     out, room = Path(job.out), f"{job.room:04d}"
-    plan = build_room(job.room)
+    plan = build_room(job.room, job.rich, job.varied)
     build_s = time.monotonic() - started
     renderer = make_renderer(job.render, job.threads, scratch)
     rng = np.random.default_rng([job.room, VIEWS_STREAM])
+    cameras = VARIED_CAMERAS if job.varied else CameraRange()
     folders = {kind: out / kind / job.split for kind in ("images", "labels", "poses", "depth")}
     for kind, folder in folders.items():
         if kind != "depth" or job.depth:
@@ -76,7 +77,7 @@ def render_views(job: ViewsJob, scratch: str) -> None:
     tries = 0
     while len(views) < job.views and tries < 5 * job.views:
         tries += 1
-        drawn = draw_view(rng, plan, job.render.width, job.render.height)
+        drawn = draw_view(rng, plan, job.render.width, job.render.height, cameras=cameras)
         if drawn is None:
             dropped["no free spot"] += 1
             continue
