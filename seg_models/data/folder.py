@@ -7,7 +7,7 @@ root/labels/<split>/<name>.png                  one channel, class index, ignore
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,19 @@ class FolderDataError(ValueError):
     """A data folder that is missing, empty, incomplete or holds labels outside its classes."""
 
 
+def read_names(path: str | Path) -> frozenset[str]:
+    """Names of images, a line each; empty lines and what follows a # are left out.
+
+    Raises:
+        FolderDataError: no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FolderDataError(f"no list of images at {path}; expected a text file, the name of an image in each line")
+    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return frozenset(line for line in lines if line)
+
+
 class FolderDataset(Dataset[tuple[Tensor, Tensor]]):
     """Images and index masks of one split, of one folder or of several with the same classes.
 
@@ -39,18 +52,26 @@ class FolderDataset(Dataset[tuple[Tensor, Tensor]]):
         transform: applied to each pair; None leaves it as it is.
         seed: with the epoch and the index it seeds the transform's generator, so that a run can be repeated whatever
             the number of loader workers (see `EpochShuffle`).
+        excluded: names, without their endings, of images that are left out.
 
     Raises:
-        FolderDataError: no such folder or split, no images, an image without its mask, or folders whose classes differ.
+        FolderDataError: no such folder or split, no images, an image without its mask, folders whose classes differ, or an
+            excluded image that is not there.
     """
 
     def __init__(
-        self, roots: Sequence[str | Path], split: str, transform: Transform | None = None, seed: int = 0
+        self,
+        roots: Sequence[str | Path],
+        split: str,
+        transform: Transform | None = None,
+        seed: int = 0,
+        excluded: Collection[str] = (),
     ) -> None:
         self.transform, self.seed = transform, seed
         self.table = read_label_table(Path(roots[0]) / "classes.yaml")
         self.images: list[Path] = []
         self.masks: list[Path] = []
+        found: set[str] = set()
         for root in map(Path, roots):
             if read_label_table(root / "classes.yaml").names != self.table.names:
                 raise FolderDataError(f"{root} has other classes than {roots[0]}; folders used together need the same")
@@ -61,8 +82,15 @@ class FolderDataset(Dataset[tuple[Tensor, Tensor]]):
             images = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
             if not images:
                 raise FolderDataError(f"no images in {folder}; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+            found |= {image.stem for image in images}
+            images = [image for image in images if image.stem not in excluded]
             self.images += images
             self.masks += [root / "labels" / split / f"{image.stem}.png" for image in images]
+        unknown = sorted(set(excluded) - found)
+        if unknown:
+            raise FolderDataError(
+                f"{len(unknown)} of {len(excluded)} excluded images are not in split {split!r}; the first is {unknown[0]!r}"
+            )
         missing = [mask for mask in self.masks if not mask.is_file()]
         if missing:
             raise FolderDataError(

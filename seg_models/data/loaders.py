@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from seg_models.data.folder import EpochShuffle, FolderDataset, ResumableLoader
+from seg_models.data.camera import CameraAugmentation
+from seg_models.data.folder import EpochShuffle, FolderDataset, ResumableLoader, read_names
 from seg_models.data.labels import LabelTable
 from seg_models.data.transforms import GREY, RandomScaleCropFlip, Resize
 from seg_models.losses import IGNORE
@@ -23,13 +25,17 @@ def augmentation(recipe: Recipe, mean: Sequence[float] = GREY) -> RandomScaleCro
 
     Raises ValueError for a number outside its range.
     """
+    crop = recipe.data.crop or recipe.model.image_size
+    if len(crop) != 2 or min(crop) < 1:
+        raise RecipeError(f"data.crop is {crop}; expected [height, width] in pixels, or [] for the model's image_size")
     return RandomScaleCropFlip(
-        (recipe.model.image_size[0], recipe.model.image_size[1]),
+        (crop[0], crop[1]),
         tuple(recipe.data.scale),
         resize=tuple(recipe.data.resize) or None,
         max_class_share=recipe.data.max_class_share,
         photometric_distortion=recipe.data.photometric_distortion,
         padding=tuple(mean),
+        camera=CameraAugmentation(**dataclasses.asdict(recipe.data.camera)),
     )
 
 
@@ -48,8 +54,11 @@ def loaders(
         ValueError: the recipe's augmentation is not as it should be.
     """
     data, size = recipe.data, (recipe.model.image_size[0], recipe.model.image_size[1])
-    train = FolderDataset(data.roots, data.train_split, augmentation(recipe, mean), recipe.seed)
-    val = FolderDataset(data.roots, data.val_split, Resize(size))
+    excluded = read_names(data.exclude) if data.exclude else frozenset()
+    train = FolderDataset(data.roots, data.train_split, augmentation(recipe, mean), recipe.seed, excluded)
+    val = FolderDataset(data.val_roots or data.roots, data.val_split, Resize(size))
+    if val.table.names != train.table.names:
+        raise RecipeError(f"data.val_roots have other classes than data.roots: {val.table.names}, {train.table.names}")
     if len(train) < data.batch_size * world:
         raise RecipeError(
             f"{len(train)} training images do not fill a batch of {data.batch_size} on {world} process(es)"

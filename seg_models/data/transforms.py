@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from seg_models.data.camera import CameraAugmentation
 from seg_models.losses import IGNORE
 
 CROP_TRIES = 10  # mmsegmentation's, for a crop in which no class fills too much
 GREY = (127.0, 127.0, 127.0)
+NO_CAMERA = CameraAugmentation()
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class RandomScaleCropFlip:
         padding: RGB of what lies outside the image, put there after the change of colours. The papers pad with zeros behind
             the normalisation, which is the model's mean colour here. A mean with fractions makes the crop float32, so that
             exactly zero is left of it; whole numbers leave it uint8.
+        camera: effects of a camera behind either change of colours.
         brightness, contrast, saturation: each factor is drawn from 1 -+ the value.
         hue_degrees: shift drawn from -+ the value.
 
@@ -64,6 +67,7 @@ class RandomScaleCropFlip:
     max_class_share: float = 1.0
     photometric_distortion: bool = False
     padding: tuple[float, ...] = GREY
+    camera: CameraAugmentation = NO_CAMERA
 
     def __post_init__(self) -> None:
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
@@ -102,7 +106,8 @@ class RandomScaleCropFlip:
 
     def change_colours(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """What of the image is in the crop, uint8 (h, w, 3) -> the same size and type with other colours."""
-        return distort(image, generator) if self.photometric_distortion else self.jitter(image, generator)
+        image = distort(image, generator) if self.photometric_distortion else self.jitter(image, generator)
+        return self.camera(image, generator)
 
     def draw_scale(self, height: int, width: int, generator: np.random.Generator) -> float:
         """Factor from the image's pixels to the crop's."""

@@ -33,12 +33,32 @@ class ModelRecipe:
 
 
 @dataclass(frozen=True)
+class CameraRecipe:
+    """Probabilities of a camera's effects on a training image (see `data/camera.py`); rendered images know none of them."""
+
+    vignetting: float = 0.0
+    white_balance: float = 0.0
+    colour_cast: float = 0.0
+    exposure: float = 0.0
+    motion_blur: float = 0.0
+    noise: float = 0.0
+    gamma: float = 0.0
+    grey: float = 0.0  # for monochrome cameras
+    jpeg: float = 0.0
+
+
+@dataclass(frozen=True)
 class DataRecipe:
     """Folders of images and masks (see `data/folder.py`) and the augmentation of their training split."""
 
     roots: list[str] = field(default_factory=lambda: ["data/rooms"])
+    # Folders that validation images are read from instead: to choose by images that are neither trained on nor reported.
+    val_roots: list[str] = field(default_factory=list)
+    exclude: str = ""  # text file, a line for each training image (its name without the ending) that is left out
     train_split: str = "train"
     val_split: str = "val"
+    # (h, w) of a training crop; []: the model's image_size. Smaller crops make quicker steps, for the first part of a run.
+    crop: list[int] = field(default_factory=list)
     scale: list[float] = field(default_factory=lambda: [0.5, 2.0])  # random scale of all five papers
     # What scale 1 is. []: the whole image fits the network's input. [long, short]: the image fits these sides, however they
     # lie, and a crop is taken (mmsegmentation's img_scale).
@@ -46,6 +66,7 @@ class DataRecipe:
     # A crop is drawn again while one class fills this share of it or more, at most 10 times; 1: never.
     max_class_share: float = 1.0
     photometric_distortion: bool = False  # mmsegmentation's change of colours instead of the project's milder one
+    camera: CameraRecipe = field(default_factory=CameraRecipe)  # after the change of colours
     batch_size: int = 8  # of each process
     workers: int = 2
     description: str = ""  # written into the exported model as its training data
@@ -68,6 +89,12 @@ class OptimizerRecipe:
     momentum: float = 0.9  # of sgd
     nesterov: bool = True  # of sgd
     clip_grad_norm: float = 0.0  # 0: no clipping
+    # First parts of a convolutional backbone (1: its stem) that stay as they start: edges and textures of real images.
+    frozen_parts: int = 0
+    # All its batch norms keep the statistics that they start with: a batch's own are noisy, and of rendered images.
+    frozen_batch_norm: bool = False
+    # Weights are averaged over the steps with this decay; the average is validated and saved. 0: the last weights are.
+    average_decay: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +109,9 @@ class ScheduleRecipe:
     warmup: str = "before"
     warmup_start_ratio: float = 1e-6  # of "over"; "before" starts at 1 / (warmup_steps + 1)
     power: float = 0.9  # of polynomial
+    # Share of each image's pixels in the Superpixel Transformer's loss at the start, from where it falls to the model's
+    # hard_pixel_fraction at 3/4 of the run. On a short run the hardest fifth alone learns slowly. 0: no schedule.
+    hard_pixels_from: float = 0.0
     min_lr: float = 0.0  # of polynomial: where it ends, in every group
     periods: list[int] = field(default_factory=list)  # of cosine_restarts: steps of each
     weights: list[float] = field(default_factory=list)  # of cosine_restarts: share of the rate that each starts with

@@ -20,6 +20,7 @@ from seg_models.checkpoints.released import load_released
 from seg_models.checkpoints.trained import read_trained
 from seg_models.data.loaders import RecipeData, loaders
 from seg_models.segmentation_model import SegmentationModel
+from seg_models.training.callbacks import schedule_callbacks
 from seg_models.training.optimization import check_optimization
 from seg_models.training.recipe import Recipe, RecipeError
 from seg_models.training.task import SegmentationTask
@@ -111,6 +112,7 @@ def make_trainer(recipe: Recipe, out: Path) -> lightning.Trainer:
                 ),
                 LearningRateMonitor("step"),
                 TQDMProgressBar(refresh_rate=10),
+                *schedule_callbacks(recipe),
             ],
         )
     except MisconfigurationException as error:

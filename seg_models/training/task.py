@@ -11,6 +11,8 @@ from torch import Tensor
 from seg_models.build import model_from_recipe
 from seg_models.data.labels import LabelTable
 from seg_models.normalization import Normalization, normalize
+from seg_models.training.depthwise import QuickDepthwiseGradients
+from seg_models.training.freezing import fix_statistics, freeze_parts
 from seg_models.training.metrics import ConfusionMatrix
 from seg_models.training.optimization import make_optimizer, make_scheduler
 from seg_models.training.recipe import recipe_from_dict
@@ -33,12 +35,23 @@ class SegmentationTask(lightning.LightningModule):
         self.recipe = recipe_from_dict(recipe)
         self.table = LabelTable(tuple(table["names"]), tuple(tuple(c) for c in table["palette"]))  # type: ignore[arg-type]
         self.model = model_from_recipe(self.recipe, len(self.table.names), pretrained)
+        freeze_parts(self.model, self.recipe.optimizer.frozen_parts)
         self.confusion = ConfusionMatrix(len(self.table.names))
+
+    def train(self, mode: bool = True) -> SegmentationTask:
+        """As nn.Module.train, but what the recipe freezes stays frozen."""
+        super().train(mode)
+        if mode:
+            settings = self.recipe.optimizer
+            fix_statistics(self.model, settings.frozen_parts, settings.frozen_batch_norm)
+        return self
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """One batch: images (B, 3, H, W) in 0..255, int64 labels (B, H, W) -> the sum of the paper's loss terms."""
         image, labels = batch
-        terms = self.model.loss(self.model(network_input(image, self.model.normalization)), labels)
+        with QuickDepthwiseGradients():
+            prediction = self.model(network_input(image, self.model.normalization))
+        terms = self.model.loss(prediction, labels)
         loss = torch.stack(list(terms.values())).sum()
         self.log("loss", loss, prog_bar=True)
         self.log_dict({f"loss/{name}": value for name, value in terms.items()})

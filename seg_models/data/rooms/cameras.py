@@ -148,7 +148,7 @@ def draw_view(
     width: int,
     height: int,
     clearance_m: float = 0.3,
-    cameras: CameraRange = CameraRange(),  # noqa: B008 - frozen
+    cameras: CameraRange = CameraRange(),
 ) -> tuple[Pose, Intrinsics] | None:
     """Draw a camera in the free space of a room, looking at a piece of furniture.
 

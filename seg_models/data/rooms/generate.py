@@ -218,10 +218,7 @@ def render_data_set(out: Path, rooms: list[int], config: ViewsConfig, workers: i
     started, failed = time.monotonic(), 0
     pool = Workers(out / "logs")
     with ThreadPoolExecutor(workers) as executor:
-        jobs = {
-            executor.submit(pool.run, config.job(room, out, threads), False): room
-            for room in todo
-        }
+        jobs = {executor.submit(pool.run, config.job(room, out, threads), False): room for room in todo}
         try:
             for done, future in enumerate(as_completed(jobs), start=1):
                 left_s = (time.monotonic() - started) / done * (len(todo) - done)

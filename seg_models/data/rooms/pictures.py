@@ -53,7 +53,9 @@ def screen_content(rng: np.random.Generator, height: int = 144, width: int = 256
         picture[y : y + 5, x:right] = _colour(rng, (0, 360), (0.0, 0.8), (0.3, 0.9))
         for line in range(y + 9, low - 4, 5):
             end = int(rng.integers(x + 8, right))
-            picture[line : line + 2, x + 5 : end] = _colour(rng, (0, 360), (0.0, 0.5), (0.6, 0.9) if is_dark else (0.1, 0.4))
+            picture[line : line + 2, x + 5 : end] = _colour(
+                rng, (0, 360), (0.0, 0.5), (0.6, 0.9) if is_dark else (0.1, 0.4)
+            )
     return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
 
 
@@ -71,7 +73,10 @@ def _house(picture: np.ndarray, rng: np.random.Generator, horizon: int) -> None:
 
 
 def _colour(
-    rng: np.random.Generator, hue_degrees: tuple[float, float], saturation: tuple[float, float], value: tuple[float, float]
+    rng: np.random.Generator,
+    hue_degrees: tuple[float, float],
+    saturation: tuple[float, float],
+    value: tuple[float, float],
 ) -> np.ndarray:
     """RGB float [3] in 0..1."""
     hsv = np.array([[[rng.uniform(*hue_degrees) % 360, rng.uniform(*saturation), rng.uniform(*value)]]], np.float32)

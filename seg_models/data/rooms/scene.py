@@ -184,7 +184,6 @@ class RoomBuilder:
             x, y = self.plan.on_wall(opening.wall, (opening.s_min + opening.s_max) / 2, depth / 2 + 0.004)
             picture.stand(Placement(x, y, low, INWARD_YAW[opening.wall]))
 
-
     def _hangings(self) -> Iterator[Asset]:
         """What hangs on the walls, each made when the one before it hangs."""
         for _ in range(self.furnishing.pictures):

@@ -113,7 +113,12 @@ def _passage(plan: FloorPlan, door: Opening, rng: np.random.Generator) -> None:
 
     near = WALL_THICKNESS_M
     flat = [[at(s0, near, z), at(s1, near, z), at(s1, depth, z), at(s0, depth, z)] for z in (0.0, height)]
-    sill = [at(door.s_min, 0.0, 0.0), at(door.s_max, 0.0, 0.0), at(door.s_max, near, 0.001), at(door.s_min, near, 0.001)]
+    sill = [
+        at(door.s_min, 0.0, 0.0),
+        at(door.s_max, 0.0, 0.0),
+        at(door.s_max, near, 0.001),
+        at(door.s_min, near, 0.001),
+    ]
     sides = [[at(s, near, 0), at(s, depth, 0), at(s, depth, height), at(s, near, height)] for s in (s0, s1)]
     end = [at(s0, depth, 0), at(s1, depth, 0), at(s1, depth, height), at(s0, depth, height)]
     _mesh("passage floor", "floor", [np.array(flat[0]), np.array(sill)], materials.floor_covering(rng))

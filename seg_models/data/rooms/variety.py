@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import colorsys
 from dataclasses import dataclass
+from itertools import pairwise
 
 import bpy
 import numpy as np
@@ -77,7 +78,9 @@ def repaint(asset: Asset, seed: int, share: float = REPAINTED) -> None:
 
 def boxes_asset(kind_name: str, boxes: list[Box], paints: list[bpy.types.Material]) -> Asset:
     """An asset made of boxes in its own frame: footprint centre at the origin, underside at z = 0, front along +x."""
-    vertices, faces, numbers = [], [], []
+    vertices: list[tuple[float, float, float]] = []
+    faces: list[list[int]] = []
+    numbers: list[int] = []
     for box in boxes:
         (x0, y0, z0), (x1, y1, z1) = box.low, box.high
         start = len(vertices)
@@ -124,7 +127,7 @@ def leaf_boxes(rng: np.random.Generator, y_low: float, y_high: float, height: fl
         cuts = np.linspace(0.15, height - 0.15, int(rng.integers(2, 5)))
         boxes += [
             Box((-0.028, y_low + 0.14, float(a) + 0.05), (0.028, y_high - 0.14, float(b) - 0.05))
-            for a, b in zip(cuts[:-1], cuts[1:], strict=True)
+            for a, b in pairwise(cuts)
         ]
     return boxes
 
@@ -147,9 +150,7 @@ def picture_material(picture: np.ndarray, strength: float) -> bpy.types.Material
     nodes, links = material.node_tree.nodes, material.node_tree.links
     nodes.remove(nodes["Principled BSDF"])
     emission, texture = nodes.new("ShaderNodeEmission"), nodes.new("ShaderNodeTexImage")
-    coordinates, split, join = (
-        nodes.new(f"ShaderNode{name}") for name in ("TexCoord", "SeparateXYZ", "CombineXYZ")
-    )
+    coordinates, split, join = (nodes.new(f"ShaderNode{name}") for name in ("TexCoord", "SeparateXYZ", "CombineXYZ"))
     texture.image = image
     # Along a wall one of x and y has no extent; their sum runs along it.
     total = nodes.new("ShaderNodeMath")

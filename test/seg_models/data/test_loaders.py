@@ -9,7 +9,7 @@ import lightning
 import pytest
 import torch
 
-from seg_models.data.folder import FolderDataset
+from seg_models.data.folder import FolderDataError, FolderDataset
 from seg_models.data.loaders import ProcessShare, RecipeData, loaders
 from seg_models.losses import IGNORE
 from seg_models.normalization import normalize
@@ -73,3 +73,30 @@ def test_more_processes_than_the_training_images_fill_are_refused(tmp_path):
         loaders(made, 0, 2)
     smaller = dataclasses.replace(made, data=dataclasses.replace(made.data, batch_size=3))
     assert len(loaders(smaller, 1, 2)[0]) == 1
+
+
+def test_training_crops_may_be_smaller_than_the_networks_input_and_other_folders_validate(tmp_path):
+    made = recipe(tmp_path / "a")
+    other = write_folder(tmp_path / "b", 3, "val")
+    data = dataclasses.replace(made.data, crop=[16, 24], val_roots=[str(other)])
+    train, val, _ = loaders(dataclasses.replace(made, data=data))
+    assert next(iter(train))[0].shape == (2, 3, 16, 24)
+    assert next(iter(val))[0].shape == (2, 3, 24, 32)
+    assert len(val.dataset) == 3
+    with pytest.raises(RecipeError, match=r"data.crop is \[16\]; expected \[height, width\]"):
+        loaders(dataclasses.replace(made, data=dataclasses.replace(made.data, crop=[16])))
+
+
+def test_listed_images_are_left_out_of_training_alone(tmp_path):
+    made = recipe(tmp_path)
+    names = [path.stem for path in FolderDataset([tmp_path], "train").images]
+    (tmp_path / "speckled.txt").write_text(f"# speckled\n{names[0]}\n\n{names[2]}  # a window\n")
+    data = dataclasses.replace(made.data, exclude=str(tmp_path / "speckled.txt"))
+    train, val, _ = loaders(dataclasses.replace(made, data=data))
+    assert [path.stem for path in train.dataset.images] == [n for i, n in enumerate(names) if i not in (0, 2)]
+    assert len(val.dataset) == 5
+    (tmp_path / "speckled.txt").write_text("typo\n")
+    with pytest.raises(FolderDataError, match="1 of 1 excluded images are not in split 'train'; the first is 'typo'"):
+        loaders(dataclasses.replace(made, data=data))
+    with pytest.raises(FolderDataError, match="no list of images at"):
+        loaders(dataclasses.replace(made, data=dataclasses.replace(data, exclude=str(tmp_path / "none.txt"))))

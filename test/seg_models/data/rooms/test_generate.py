@@ -33,6 +33,18 @@ def test_split_depends_on_the_room_alone():
     assert ViewsConfig(10, 0, False, RENDER).split(7) == "train"
 
 
+def test_rich_rooms_depend_on_the_number_alone_and_reach_the_worker(tmp_path):
+    config = ViewsConfig(10, 8, False, RENDER, rich_every=3, varied=True)
+    assert [room for room in range(8) if config.job(room, tmp_path, 1).rich] == [0, 3, 6]
+    assert config.job(1, tmp_path, 1).varied
+    assert not ViewsConfig(10, 8, False, RENDER).job(0, tmp_path, 1).rich
+
+
+def test_options_that_are_off_do_not_keep_an_older_folder_from_being_continued():
+    assert ViewsConfig(10, 8, False, RENDER).settings().keys() == {"kind", "views", "val_every", "depth", "render"}
+    assert ViewsConfig(10, 8, False, RENDER, 2, True).settings()["rich_every"] == 2
+
+
 def test_output_folder_continues_only_its_own_configuration(tmp_path):
     out = tmp_path / "rooms"
     open_output(out, {"kind": "views", "views": 10})
