@@ -1,5 +1,5 @@
 # make demo    plays the shipped recording through the node and scores it
-# make test    lint, types and the whole test suite, in an environment of its own
+# make test    lint, types, layers and the whole test suite, in an environment of its own
 # make help    the rest
 
 SHELL := /bin/bash
@@ -15,8 +15,8 @@ TEST_ARGS ?=
 
 help:
 	@echo "make demo       play the shipped recording through the node over DDS and score it (out/demo)"
-	@echo "make test       lint, types and all tests; TEST_ARGS='-k node' passes options to pytest"
-	@echo "make lint       lint and types alone"
+	@echo "make test       lint, types, layers and all tests; TEST_ARGS='-k node' passes options to pytest"
+	@echo "make lint       lint, types and layers alone"
 	@echo "make rooms-env  environment of the generator of rendered rooms (.venv-rooms, Python 3.11)"
 	@echo "make clean      remove what these made"
 
@@ -29,6 +29,7 @@ test: lint
 lint: .venv-test/.installed
 	.venv-test/bin/ruff check .
 	.venv-test/bin/mypy
+	.venv-test/bin/lint-imports --no-cache
 
 # No torch here: what a robot installs, with ROS 2 from wheels in place of a ROS installation.
 .venv/.installed: setup.py constraints.txt

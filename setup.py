@@ -63,6 +63,7 @@ EXTRAS = {
         "ruff",
         "mypy",
         "types-PyYAML",
+        "import-linter>=2.3",  # who may import whom: the contracts in pyproject.toml
         "onnx>=1.18",
         # TensorRT's own ONNX parser, which runs without a GPU: tests that exported models are understood by it.
         "tensorrt-rtx-cu13==1.7.1.116 ; sys_platform == 'linux' and platform_machine == 'x86_64'",

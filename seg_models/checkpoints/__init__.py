@@ -1,7 +1,7 @@
 """Weights from files: the authors' and timm's released ones, and those of `seg_models.train`. One file a source.
 
-May import architectures, backbones and the recipe; never the training loop. Every file comes in by `reading`, and goes into
-a model by `load_released` or, if `seg_models.train` wrote it, by `trained.load_task`.
+May import architectures, backbones and the recipe; never the training loop. Every file is read by `reading`; the
+ways in are `load_released` and, for a file of `seg_models.train`, `trained.load_task`.
 """
 
 from seg_models.checkpoints.fitting import LoadReport

@@ -54,7 +54,9 @@ def read_content(path: str | Path) -> Any:
     except pickle.UnpicklingError as error:
         reason = re.search(r"Unsupported global: GLOBAL ([\w.]+)", str(error))
         detail = f"it asks for {reason[1]}" if reason else "it is damaged or no PyTorch file"
-        raise CheckpointError(f"{path} is no readable checkpoint: {detail}; expected tensors and plain values alone") from error
+        raise CheckpointError(
+            f"{path} is no readable checkpoint: {detail}; expected tensors and plain values alone"
+        ) from error
     except Exception as error:  # a damaged pickle can fail in any way: KeyError, RecursionError, MemoryError, ...
         detail = one_line(str(error).partition("\n")[0], 200) or type(error).__name__
         raise CheckpointError(f"{path} is no readable checkpoint, damaged or no PyTorch file: {detail}") from error
