@@ -85,6 +85,7 @@ setup(
     data_files=data_files(),
     install_requires=[
         "numpy>=1.24",
+        "numba>=0.60",  # what a robot does for every pixel: painting, points
         "opencv-python-headless>=4.8",
         "PyYAML>=6",
         "rosbags>=0.11.9",
