@@ -43,6 +43,13 @@ EXTRAS = {
     "onnxruntime": ["onnxruntime>=1.20"],
     "openvino": ["openvino>=2025.0"],
     "video": ["av>=14"],  # MP4s of runs
+    # TensorRT: a Jetson has it from JetPack and needs "cuda" alone; onnx makes half floats out of a float32 model.
+    "cuda": ["cuda-python>=12.6", "onnx>=1.18"],
+    "tensorrt-rtx": [
+        "tensorrt-rtx-cu13>=1.7 ; sys_platform == 'linux' and platform_machine == 'x86_64'",
+        "cuda-python>=13.0",
+        "onnx>=1.18",
+    ],
     "train": [
         "torch>=2.9",
         "torchvision>=0.24",
@@ -65,8 +72,9 @@ EXTRAS = {
         "types-PyYAML",
         "import-linter>=2.3",  # who may import whom: the contracts in pyproject.toml
         "onnx>=1.18",
-        # TensorRT's own ONNX parser, which runs without a GPU: tests that exported models are understood by it.
+        # Builds real engines without a GPU. The stubs of TensorRT itself ask for a TensorRT: the Makefile installs them.
         "tensorrt-rtx-cu13==1.7.1.116 ; sys_platform == 'linux' and platform_machine == 'x86_64'",
+        "cuda-python>=13.0",
     ],
 }
 

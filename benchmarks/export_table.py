@@ -87,26 +87,21 @@ def settle(model: SegmentationModel, images: list[np.ndarray]) -> None:
     model.eval()
 
 
-def build_engine(path: Path, size: tuple[int, int]) -> dict[str, Any]:
-    """Parse a file and build an engine for one image of `size`: {"ok", "seconds", "problem"}."""
-    import tensorrt_rtx as tensorrt
+def build_engine(path: Path, precision: str) -> dict[str, Any]:
+    """Build an engine of a float32 file for one image: {"ok", "seconds", "problem"}."""
+    from seg_perception.engines.tensorrt.api import TensorRt, TensorRtError
+    from seg_perception.engines.tensorrt.build import BuildRequest, build
+    from seg_perception.engines.tensorrt.options import BuildOptions
 
-    logger = tensorrt.Logger(tensorrt.Logger.ERROR)
-    builder = tensorrt.Builder(logger)
-    network = builder.create_network(1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = tensorrt.OnnxParser(network, logger)
     started = time.perf_counter()
-    if not parser.parse_from_file(str(path)):
-        problems = [parser.get_error(i).desc() for i in range(parser.num_errors)]
-        return {"ok": False, "seconds": 0.0, "problem": f"parser: {problems[0][:200]}"}
-    config = builder.create_builder_config()
-    profile = builder.create_optimization_profile()
-    shape = (1, *size, 3)
-    profile.set_shape("image", shape, shape, shape)
-    config.add_optimization_profile(profile)
-    engine = builder.build_serialized_network(network, config)
-    seconds = time.perf_counter() - started
-    return {"ok": engine is not None, "seconds": seconds, "problem": "" if engine is not None else "builder: no engine"}
+    problem = ""
+    with tempfile.TemporaryDirectory() as folder:
+        request = BuildRequest(path, BuildOptions(precision), "tensorrt_rtx", Path(folder) / "engine")
+        try:
+            build(request, TensorRt.load(request.module), lambda phase, share: None)
+        except TensorRtError as error:
+            problem = str(error)[:200]
+    return {"ok": not problem, "seconds": time.perf_counter() - started, "problem": problem}
 
 
 def check(configuration: Configuration, images: Path, count: int) -> dict[str, Any]:
@@ -135,10 +130,10 @@ def check(configuration: Configuration, images: Path, count: int) -> dict[str, A
             return result | {"problem": str(error)[:300]}
         del model
         print(json.dumps(result), flush=True)  # stays if the builder runs out of memory
-        result["float32"] = build_engine(path, configuration.size)
+        half.unlink()
+        result["float32"] = build_engine(path, "fp32")
         print(json.dumps(result), flush=True)
-        path.unlink()
-        result["float16"] = build_engine(half, configuration.size)
+        result["float16"] = build_engine(path, "fp16")
     return result
 
 

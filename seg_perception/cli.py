@@ -99,6 +99,14 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         description="Looks at ROS 2, the DDS profile, shared memory, kernel buffers, engines and GPU, and tries a model. "
         "Put its text into bug reports.",
     )
+    build_engine = commands.add_parser(
+        "build-engine",
+        help="build a TensorRT engine for this machine and keep it",
+        description="Builds a TensorRT engine beforehand, which the node otherwise does when it is configured.",
+    )
+    cache = commands.add_parser(
+        "cache", help="the TensorRT engines that are kept", description="The TensorRT engines that are kept."
+    )
     # Their options live with the code that reads them. It is imported only for the command that was given: the others
     # start without it, and on machines without ROS too.
     command = _command(given)
@@ -117,6 +125,13 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
 
         check_module.add_arguments(check)
         check.set_defaults(run=check_module.run)
+    elif command in ("build-engine", "cache"):
+        from seg_perception.engines.tensorrt import command as engine_module
+
+        if command == "cache":
+            engine_module.add_cache_arguments(cache)
+        else:
+            engine_module.add_build_arguments(build_engine)
     return parser
 
 

@@ -20,11 +20,14 @@ from rosbags.highlevel import AnyReader
 from torch import nn
 
 from benchmarks.architectures import normalized
-from benchmarks.export_table import build_engine, settle, sharpen
+from benchmarks.export_table import settle, sharpen
 from seg_models.data.labels import LabelTable
 from seg_models.data.rooms.bag import IMAGE_TOPIC, STORE
 from seg_models.export.graph import TOLERANCES, ExportError, Origin, export_onnx
 from seg_onnx.half_precision import HalfPrecisionError, half_tensor, score_outputs, stem_outputs, to_half
+from seg_perception.engines.tensorrt.api import TensorRt
+from seg_perception.engines.tensorrt.build import BuildRequest, build
+from seg_perception.engines.tensorrt.options import BuildOptions
 from test.seg_models.architectures.overfit import drawn_rooms
 from test.seg_models.tiny_models import ON_VIT, hybrid_options, tiny_model
 
@@ -76,11 +79,9 @@ def test_file_agrees_with_the_model_and_with_its_half_precision_form_builds_in_t
     assert figures["label_agreement"] > 0.999
     assert figures["confidence_difference"] <= 2
     assert figures.get("superpixel_agreement", 1.0) > 0.999
-    half = tmp_path / "half.onnx"
     model = to_half(onnx.load(str(path)))
     assert_half_agrees(path, model)
     onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, str(half))
     # Operators that overflow in float16 read float32.
     inferred = onnx.shape_inference.infer_shapes(model)
     types = {v.name: v.type.tensor_type.elem_type for v in inferred.graph.value_info}
@@ -89,9 +90,11 @@ def test_file_agrees_with_the_model_and_with_its_half_precision_form_builds_in_t
     assert sum(types.get(n.output[0]) == TensorProto.FLOAT16 for n in model.graph.node) > len(model.graph.node) / 10
 
     pytest.importorskip("tensorrt_rtx", reason="pip install tensorrt-rtx-cu13 (Linux x86-64, no GPU needed)")
-    for file in (path, half):
-        outcome = build_engine(file, SIZE)
-        assert outcome["ok"], outcome["problem"]
+    tensorrt = TensorRt.load("tensorrt_rtx")
+    for options in (BuildOptions("fp32"), BuildOptions("fp16", max_batch=4)):
+        request = BuildRequest(path, options, tensorrt.name, tmp_path / "engine")
+        build(request, tensorrt, lambda phase, share: None)
+        assert request.out.stat().st_size > 10_000
 
 
 def assert_half_agrees(path: Path, half: onnx.ModelProto) -> None:
