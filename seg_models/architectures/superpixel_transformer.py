@@ -124,6 +124,9 @@ class SuperpixelTransformer(SegmentationModel):
         self_attention_heads: 4 (IV-A).
         feed_forward_width: hidden width of the self-attention blocks.
         hard_pixel_fraction: share of each image's pixels that the loss counts (0.2, IV-A).
+        loss_stride: in training, paint and score every so many pixels along each side alone; a divisor of
+            `superpixel_stride`. Painting and scoring all pixels is a third of a training step on a small backbone; neighbours
+            teach nearly the same.
 
     Raises:
         ValueError: a stride, width, share or image size that does not fit.
@@ -143,6 +146,7 @@ class SuperpixelTransformer(SegmentationModel):
         self_attention_heads: int = 4,
         feed_forward_width: int = 512,
         hard_pixel_fraction: float = 0.2,
+        loss_stride: int = 1,
     ) -> None:
         super().__init__(num_classes, image_size)
         if pixel_stride < 1:
@@ -150,6 +154,10 @@ class SuperpixelTransformer(SegmentationModel):
         if superpixel_stride % pixel_stride or superpixel_stride <= 0:
             raise ValueError(
                 f"superpixel_stride is {superpixel_stride}; it must be a positive multiple of {pixel_stride}, the pixel_stride"
+            )
+        if loss_stride < 1 or superpixel_stride % loss_stride:
+            raise ValueError(
+                f"loss_stride is {loss_stride}; expected a divisor of the superpixel_stride, {superpixel_stride}"
             )
         if not 0 < hard_pixel_fraction <= 1:
             raise ValueError(f"hard_pixel_fraction is {hard_pixel_fraction}; expected a number in (0, 1]")
@@ -187,6 +195,7 @@ class SuperpixelTransformer(SegmentationModel):
         self.cell = (superpixel_stride, superpixel_stride)  # of image pixels
         self.feature_cell = (superpixel_stride // pixel_stride,) * 2  # of pixel features
         self.hard_pixel_fraction = hard_pixel_fraction
+        self.loss_stride = loss_stride
 
     def forward(self, image: Tensor) -> Prediction:
         """Segment a batch.
@@ -197,13 +206,28 @@ class SuperpixelTransformer(SegmentationModel):
 
         Returns:
             Prediction with logits (B, K, H, W) and, in eval mode, superpixels (B, H, W) in [0, rows * cols) of the
-            (padded) image's grid.
+            (padded) image's grid. In training mode with a `loss_stride` n the logits are (B, K, ceil(H/n), ceil(W/n)).
         """
+        if self.training and self.loss_stride > 1:
+            return Prediction(self.paint_sparsely(image), None)
         association_logits, class_logits = self.associate(image)
         height, width_px = image.shape[-2:]
         scores = nb.paint(nb.association(association_logits), class_logits, self.cell)  # (B, K, H, W)
         owner = None if self.training else nb.hard_superpixels(association_logits, self.cell)[:, :height, :width_px]
         return Prediction(scores[..., :height, :width_px], owner)
+
+    def paint_sparsely(self, image: Tensor) -> Tensor:
+        """Scores in the middle of each square of `loss_stride` pixels: (B, K, ceil(H/n), ceil(W/n))."""
+        logits, class_logits = self.associate_features(image)
+        cell = (self.cell[0] // self.loss_stride, self.cell[1] // self.loss_stride)
+        scores = nb.paint(nb.association(nb.upsample_in_cells(logits, self.feature_cell, cell)), class_logits, cell)
+        return scores[..., : -(-image.shape[-2] // self.loss_stride), : -(-image.shape[-1] // self.loss_stride)]
+
+    def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        """As the base class; of labels (B, H, W), every `loss_stride`-th along each side counts."""
+        if prediction.logits.shape[-2:] != labels.shape[-2:]:
+            labels = labels[..., :: self.loss_stride, :: self.loss_stride]
+        return super().loss(prediction, labels)
 
     def decide(self, image: Tensor) -> Decision:
         """As the base class. Decides cell by cell, so that K scores a pixel are never rearranged into an image."""

@@ -46,6 +46,10 @@ class SegmentationTask(lightning.LightningModule):
             fix_statistics(self.model, settings.frozen_parts, settings.frozen_batch_norm)
         return self
 
+    def on_train_start(self) -> None:
+        """Lightning takes a module's mode as it is, and a new one is in training mode without `train` ever being called."""
+        self.train()
+
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """One batch: images (B, 3, H, W) in 0..255, int64 labels (B, H, W) -> the sum of the paper's loss terms."""
         image, labels = batch

@@ -9,6 +9,7 @@ from seg_models.architectures.superpixel_transformer import Hypercolumn, Superpi
 from seg_models.backbones.conv import BackboneError, conv_backbone
 from seg_models.build import ModelError, build_model
 from seg_models.ops import neighbourhood_reference as reference
+from seg_models.prediction import Prediction
 
 CITYSCAPES = (1024, 2048)
 
@@ -151,3 +152,24 @@ def test_wrong_arguments_are_named(arguments, error, message):
     }
     with pytest.raises(error, match=message):
         build_model(**arguments)
+
+
+def test_with_a_loss_stride_training_paints_the_middle_of_each_square_and_scores_its_first_label():
+    image = torch.randn(2, 3, 50, 70, generator=torch.Generator().manual_seed(1))
+    whole, sparse = tiny(), tiny(loss_stride=2).train()
+    for norm in sparse.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            norm.eval()  # so that the two differ in nothing else
+    full, scores = whole(image).logits, sparse(image).logits
+    assert scores.shape == (2, 3, 25, 35)
+    # Bilinear association logits change little over two pixels, so the middle's score is the mean of the four around it.
+    torch.testing.assert_close(scores, torch.nn.functional.avg_pool2d(full, 2), atol=1e-3, rtol=0)
+    labels = torch.zeros(2, 50, 70, dtype=torch.long)
+    labels[:, 1::2] = 1  # of these rows none counts
+    only_first = sparse.loss(Prediction(scores, None), labels)["cross_entropy"]
+    torch.testing.assert_close(
+        only_first, sparse.loss(Prediction(scores, None), torch.zeros_like(labels))["cross_entropy"]
+    )
+    assert sparse.eval()(image).logits.shape == (2, 3, 50, 70)
+    with pytest.raises(ValueError, match="loss_stride is 3; expected a divisor of the superpixel_stride, 32"):
+        tiny(loss_stride=3)

@@ -41,15 +41,19 @@ def write_recipe(folder: Path, **optimizer: float | bool) -> Path:
 def test_averaged_weights_are_saved_and_a_resumed_run_equals_an_unbroken_one(tmp_path):
     recipe = write_recipe(tmp_path, average_decay=0.5, frozen_parts=1, frozen_batch_norm=True)
     assert train.main(["--config", str(recipe), "--out", str(tmp_path / "whole")]) == 0
-    halfway = read_trained(tmp_path / "whole/step2.ckpt")
+    halfway = read_trained(tmp_path / "whole/step2.ckpt").content
     name = "model.classifier.weight"
     assert not torch.equal(halfway["state_dict"][name], halfway["current_model_state"][name])
     (tmp_path / "half").mkdir()
     (tmp_path / "half/last.ckpt").write_bytes((tmp_path / "whole/step2.ckpt").read_bytes())
     assert train.main(["--config", str(recipe), "--out", str(tmp_path / "half"), "--resume"]) == 0
-    resumed = read_trained(tmp_path / "half/last.ckpt")["state_dict"]
-    for key, value in read_trained(tmp_path / "whole/last.ckpt")["state_dict"].items():
+    resumed = read_trained(tmp_path / "half/last.ckpt").weights
+    for key, value in read_trained(tmp_path / "whole/last.ckpt").weights.items():
         torch.testing.assert_close(resumed[key], value, msg=key)
+    state = read_trained(tmp_path / "whole/last.ckpt").weights
+    means = [value for key, value in state.items() if key.startswith("backbone.") and key.endswith("running_mean")]
+    assert means
+    assert all((mean == 0).all() for mean in means)  # as a new batch norm has it: frozen over steps and validations
     load_task(tmp_path / "whole/last.ckpt")  # the average alone is a whole model
 
 
