@@ -133,6 +133,13 @@ def pad_to_stride(image: Tensor, stride: int) -> Tensor:
     return F.pad(image, (0, -image.shape[-1] % stride, 0, -image.shape[-2] % stride))
 
 
+def resize_bilinear(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Bilinear resize of (B, C, h, w) to (B, C, *size); the maps themselves if they have that size."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+
+
 def upsample_and_crop(scores: Tensor, padded: Tensor, image: Tensor) -> Tensor:
     """Bilinear resize of scores (B, K, h, w) to the padded image, then cut to the image: (B, K, H, W)."""
     full = F.interpolate(scores, size=padded.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,65 +1,15 @@
-"""Class ids as people and other programs read them: colours, overlays, superpixel outlines, label tables."""
+"""Class ids as people and other programs read them: colours, overlays, superpixel outlines, label info."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
-import yaml
 
 from seg_perception.model.model_file import UNLABELLED, ModelInfo
 
 UNLABELLED_COLOUR = (0, 0, 0)
-
-
-class LabelSetError(ValueError):
-    """A label set file is missing or does not describe classes 0..K-1. The message is one line."""
-
-
-@dataclass(frozen=True)
-class LabelSet:
-    """Names and colours of classes 0..K-1.
-
-    Attributes:
-        class_names: K names.
-        palette: uint8 [K, 3], RGB.
-        ignore_index: the id of pixels without a label.
-    """
-
-    class_names: tuple[str, ...]
-    palette: np.ndarray
-    ignore_index: int = UNLABELLED
-
-
-def load_label_set(path: str | Path) -> LabelSet:
-    """Read `classes: [{id, name, color: [r, g, b]}, ...]` with an optional `ignore_index`, as in config/labels/.
-
-    Raises:
-        LabelSetError: no such file, no YAML, ids that are not 0..K-1, or a colour outside 0..255.
-    """
-    path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        classes = sorted(content["classes"], key=lambda entry: int(entry["id"]))
-        names = tuple(str(entry["name"]) for entry in classes)
-        ids = [int(entry["id"]) for entry in classes]
-        palette = np.array([entry["color"] for entry in classes], np.int64)
-        ignore_index = int(content.get("ignore_index", UNLABELLED))
-    except OSError as error:
-        raise LabelSetError(f"label set {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise LabelSetError(
-            f"label set {path} is not of the form `classes: [{{id, name, color: [r, g, b]}}, ...]`: "
-            f"{' '.join(str(error).split())}"
-        ) from error
-    if not ids or ids != list(range(len(ids))):
-        raise LabelSetError(f"label set {path} has the ids {ids}; expected 0, 1, 2 ... without gaps")
-    if palette.shape != (len(ids), 3) or palette.min() < 0 or palette.max() > 255:
-        raise LabelSetError(f"label set {path} has a colour that is not three values of 0..255")
-    return LabelSet(names, palette.astype(np.uint8), ignore_index)
 
 
 def colours(labels: np.ndarray, palette: np.ndarray) -> np.ndarray:

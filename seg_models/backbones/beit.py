@@ -32,13 +32,23 @@ def relative_position_bias(
         (B, heads, 1 + N, 1 + N).
     """
     if grid != built:
-        source = (2 * built[0] - 1, 2 * built[1] - 1)
-        target = (2 * grid[0] - 1, 2 * grid[1] - 1)
-        offsets = table[:-3].t().reshape(1, -1, *source)  # (1, heads, 2 rows - 1, 2 cols - 1)
-        offsets = F.interpolate(offsets, size=target, mode="bicubic", align_corners=False)
-        table = torch.cat([offsets.flatten(2)[0].t(), table[-3:]])
+        table = resize_table(table, built, grid)
     by_head = table.t()[None].expand(repeats, -1, -1)  # (B, heads, entries)
     return by_head.index_select(2, index.flatten()).unflatten(2, tuple(index.shape))
+
+
+def resize_table(table: Tensor, built: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """A table of relative position biases, bicubically resized from one grid (rows, cols) to another.
+
+    Args:
+        table: ((2 rows - 1)(2 cols - 1) + 3, heads) for `built`; the last three, the class token's, stay as they are.
+        built: grid of the table.
+        grid: wanted grid.
+    """
+    offsets = table[:-3].t().reshape(1, -1, 2 * built[0] - 1, 2 * built[1] - 1)  # (1, heads, 2 rows - 1, 2 cols - 1)
+    target = (2 * grid[0] - 1, 2 * grid[1] - 1)
+    offsets = F.interpolate(offsets, size=target, mode="bicubic", align_corners=False)
+    return torch.cat([offsets.flatten(2)[0].t(), table[-3:]])
 
 
 def attend_with_bias(attention: Any, x: Tensor, bias: Tensor) -> Tensor:

@@ -13,11 +13,10 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import torch
-import torch.nn.functional as F
 from timm.models.beit import Beit
 from torch import Tensor, nn
 
+from seg_models.backbones.beit import resize_table
 from seg_models.backbones.cswin import CSWinBackbone
 from seg_models.backbones.swin import SwinBackbone
 from seg_models.backbones.vit import TokenBackbone
@@ -159,9 +158,7 @@ def resize_bias_table(table: Tensor, grid: tuple[int, int]) -> Tensor:
         ((2 rows - 1)(2 cols - 1) + 3, heads); the table itself if it is of this grid, or of none that is square.
     """
     side = round(max(len(table) - 3, 0) ** 0.5)
-    target = (2 * grid[0] - 1, 2 * grid[1] - 1)
-    if side * side != len(table) - 3 or side % 2 == 0 or (side, side) == target:
+    built = ((side + 1) // 2, (side + 1) // 2)
+    if side * side != len(table) - 3 or side % 2 == 0 or built == grid:
         return table
-    offsets = table[:-3].t().reshape(1, -1, side, side)  # (1, heads, 2 n - 1, 2 n - 1)
-    offsets = F.interpolate(offsets, size=target, mode="bicubic", align_corners=False)
-    return torch.cat([offsets.flatten(2)[0].t(), table[-3:]])
+    return resize_table(table, built, grid)

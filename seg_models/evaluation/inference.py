@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seg_models.normalization import Normalization, normalize
-from seg_models.segmentation_model import SegmentationModel
+from seg_models.segmentation_model import SegmentationModel, resize_bilinear
 
 SMALL_INPUTS = ("upsample", "pad", "keep")
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of multi-scale testing in all the papers
@@ -75,7 +75,8 @@ def segvit_windows(crop: int, stride: int) -> Windows:
 def whole(model: SegmentationModel, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
     """Class scores of a normalised batch (B, 3, H, W) in one pass, resized bilinearly to `size`: (B, K, *size)."""
     with torch.no_grad():
-        return _resized(model(image).logits, size)
+        logits = model(image).logits
+    return logits if size is None else resize_bilinear(logits, size)
 
 
 def sliding_window(
@@ -120,7 +121,7 @@ def sliding_window(
             for (top, left), part in zip(chosen, scores, strict=True):
                 total[..., top : top + rows, left : left + cols] += part
                 count[..., top : top + rows, left : left + cols] += 1
-    return _resized(total / count, size)
+    return resize_bilinear(total / count, size)
 
 
 def window_starts(length: int, window: int, stride: int) -> list[int]:
@@ -213,9 +214,3 @@ def rescaled(
         resized = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
         out.append(normalize(torch.from_numpy(resized).permute(2, 0, 1)[None], normalization))
     return out
-
-
-def _resized(scores: Tensor, size: tuple[int, int] | None) -> Tensor:
-    if size is None or tuple(scores.shape[-2:]) == tuple(size):
-        return scores
-    return F.interpolate(scores, size=size, mode="bilinear", align_corners=False)

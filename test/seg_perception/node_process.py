@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import subprocess
 import sys
 import threading
@@ -11,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from seg_perception.images import as_ros_bytes
 from test.seg_perception.waiting import wait_until
 
 START_S = 60.0  # a machine busy with other tests starts a Python process with ROS slowly
@@ -125,7 +125,7 @@ class Camera:
         message = Image(height=rgb.shape[0], width=rgb.shape[1], encoding="rgb8", step=3 * rgb.shape[1])
         message.header.frame_id = "camera_optical_frame"
         message.header.stamp.sec, message.header.stamp.nanosec = stamp or (1000, self.count)
-        message.data = as_ros_bytes(rgb)
+        message.data = array.array("B", rgb.tobytes())  # rclpy checks every element of anything else
         return message
 
     def publish(self, rgb: np.ndarray, stamp: tuple[int, int] | None = None) -> Any:

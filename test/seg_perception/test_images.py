@@ -11,7 +11,6 @@ import pytest
 from seg_perception.images import (
     ENCODINGS,
     ImageError,
-    as_ros_bytes,
     decode_compressed,
     decode_compressed_label,
     decode_image,
@@ -273,10 +272,3 @@ def test_labels_in_other_forms_are_refused() -> None:
     wide = cv2.imencode(".png", samples((8, 8), np.uint16))[1].tobytes()
     with pytest.raises(ImageError, match="1 channels of uint16"):
         decode_compressed_label(wide)
-
-
-def test_bytes_for_rclpy_are_the_pixels() -> None:
-    superpixels = samples((HEIGHT, WIDTH), np.uint16)
-    data = as_ros_bytes(superpixels[:, ::2])  # not contiguous
-    assert data.typecode == "B"
-    assert data.tobytes() == superpixels[:, ::2].tobytes()

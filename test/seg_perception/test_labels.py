@@ -4,13 +4,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from seg_perception.labels import (
-    LabelSetError,
     colours,
     label_info_json,
-    load_label_set,
     overlay,
     superpixel_boundaries,
 )
@@ -49,38 +46,3 @@ def test_label_info_names_every_class(tmp_path: Path) -> None:
     assert [(entry["class_id"], entry["class_name"]) for entry in content["class_map"]] == list(enumerate(CLASS_NAMES))
     assert content["class_map"][1]["color"] == list(PALETTE[1])
     assert content["unlabelled_id"] == 255
-
-
-def test_a_label_set_is_read_whatever_the_order_of_its_entries(tmp_path: Path) -> None:
-    path = tmp_path / "set.yaml"
-    path.write_text("classes:\n- {id: 1, name: wall, color: [4, 5, 6]}\n- {id: 0, name: floor, color: [1, 2, 3]}\n")
-    label_set = load_label_set(path)
-    assert label_set.class_names == ("floor", "wall")
-    assert label_set.palette.tolist() == [[1, 2, 3], [4, 5, 6]]
-    assert label_set.ignore_index == 255
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("classes: []", r"has the ids \[\]"),
-        ("[1, 2]", "is not of the form"),
-        ("", "is not of the form"),
-        ("classes: [{id: 0, name: a}]", "is not of the form"),
-        ("classes: [{id: 1, name: a, color: [1, 2, 3]}]", r"has the ids \[1\]; expected 0, 1, 2"),
-        ("classes: [{id: 0, name: a, color: [1, 2, 300]}]", "not three values of 0..255"),
-        ("classes: [{id: 0, name: a, color: [1, 2]}]", "not three values of 0..255"),
-        ("classes: {", "is not of the form"),
-    ],
-)
-def test_a_label_set_that_is_wrong_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "set.yaml"
-    path.write_text(text)
-    with pytest.raises(LabelSetError, match=message) as caught:
-        load_label_set(path)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_missing_label_set_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LabelSetError, match=r"none.yaml cannot be read: No such file"):
-        load_label_set(tmp_path / "none.yaml")

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_models.backbones.vit import tokens_to_map
+from seg_models.segmentation_model import resize_bilinear
 
 Grid = tuple[int, int]
 
@@ -210,7 +211,7 @@ class AtmDecoder(nn.Module):
             if self.every_layer:
                 tokens, masks = outputs, [s.unflatten(2, grid) for s in similarities]  # each (B, K, rows, cols)
                 continue
-            mask = resize(similarities[-1].unflatten(2, grid), grids[-1])  # (B, K, rows, cols)
+            mask = resize_bilinear(similarities[-1].unflatten(2, grid), grids[-1])  # (B, K, rows, cols)
             tokens.append(queries)
             masks.append(masks[-1] + mask if masks else mask)
         return AtmOutput(self.classifier(torch.stack(tokens)), torch.stack(masks))
@@ -272,10 +273,3 @@ def init_as_released(module: nn.Module) -> None:
     elif isinstance(module, Attention) and module.starts_joint:
         for part in (module.query, module.key, module.value):
             nn.init.xavier_uniform_(part.weight, gain=0.5**0.5)  # of (D, D): sqrt(6 / 4 D) in place of sqrt(6 / 2 D)
-
-
-def resize(maps: Tensor, size: Grid) -> Tensor:
-    """Bilinear resize of (B, K, h, w) to (B, K, *size); the maps themselves if they have that size."""
-    if tuple(maps.shape[-2:]) == tuple(size):
-        return maps
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seg_models.architectures.segvit.atm import resize
 from seg_models.losses import IGNORE
+from seg_models.segmentation_model import resize_bilinear
 
 FOCAL_ALPHA = 0.25
 FOCAL_GAMMA = 2.0
@@ -61,7 +61,7 @@ def mask_losses(
     if len(image) == 0:
         return logits.sum(), logits.sum()
     for size in sizes:
-        logits = resize(logits, size)
+        logits = resize_bilinear(logits, size)
     logits = logits[:, 0, : labels.shape[1], : labels.shape[2]].flatten(1)  # (P, H * W)
     target = (labels[image] == query[:, None, None]).flatten(1).float()  # (P, H * W)
     mask = logits.sigmoid()  # eq. 3

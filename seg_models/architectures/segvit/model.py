@@ -19,13 +19,13 @@ from abc import abstractmethod
 
 from torch import Tensor
 
-from seg_models.architectures.segvit.atm import AtmDecoder, Grid, resize
+from seg_models.architectures.segvit.atm import AtmDecoder, Grid
 from seg_models.architectures.segvit.loss import class_loss, mask_losses, present_classes
 from seg_models.backbones.swin import SwinBackbone
 from seg_models.backbones.vit import TokenBackbone
 from seg_models.losses import cross_entropy
 from seg_models.prediction import Prediction
-from seg_models.segmentation_model import Decision, SegmentationModel, pad_to_stride
+from seg_models.segmentation_model import Decision, SegmentationModel, pad_to_stride, resize_bilinear
 
 LOSS_FORMS = ("mask", "cross_entropy")
 CHANNELS_PER_HEAD = 32
@@ -94,9 +94,9 @@ class AtmModel(SegmentationModel):
         padded = pad_to_stride(image, self.stride)
         class_logits, masks = self.decoder(*self.stages(padded))
         probability = class_logits[-1].softmax(dim=-1)[..., :-1]  # (B, K tokens, K classes)
-        mask = resize(masks[-1], self.mask_size).sigmoid()  # eq. 3, (B, K tokens, *mask_size)
+        mask = resize_bilinear(masks[-1], self.mask_size).sigmoid()  # eq. 3, (B, K tokens, *mask_size)
         scores = (probability.transpose(1, 2) @ mask.flatten(2)).unflatten(2, self.mask_size)  # (B, K, *mask_size)
-        scores = resize(scores, self.padded_size(image.shape[-2:]))[..., : image.shape[-2], : image.shape[-1]]
+        scores = resize_bilinear(scores, self.padded_size(image.shape[-2:]))[..., : image.shape[-2], : image.shape[-1]]
         return Prediction(scores, aux={"class_logits": class_logits, "masks": masks})
 
     def decide(self, image: Tensor) -> Decision:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import yaml
 
 IGNORE_INDEX = 255
 
@@ -73,21 +72,8 @@ def labels_from_object_index(index: np.ndarray) -> np.ndarray:
     return np.where(whole == 0, IGNORE_INDEX, whole - 1).astype(np.uint8)
 
 
-def colorize(labels: np.ndarray) -> np.ndarray:
-    """RGB picture (uint8 [H, W, 3]) of class ids (uint8 [H, W]); unlabelled pixels are black."""
-    table = np.zeros((256, 3), np.uint8)
-    for c in CLASSES:
-        table[c.id] = c.color
-    return table[labels]
-
-
 def write_classes_yaml(path: Path) -> None:
     """Write the class table in the layout of the project's label files (`ignore_index`, `classes`)."""
     lines = [f"ignore_index: {IGNORE_INDEX}", "classes:"]
     lines += [f"  - {{id: {c.id}, name: {c.name}, color: {list(c.color)}}}" for c in CLASSES]
     path.write_text("\n".join(lines) + "\n")
-
-
-def read_class_names(path: Path) -> list[str]:
-    """Class names, in order of id, of a file that `write_classes_yaml` wrote."""
-    return [c["name"] for c in sorted(yaml.safe_load(path.read_text())["classes"], key=lambda c: c["id"])]

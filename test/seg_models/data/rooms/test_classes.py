@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import yaml
 
+from seg_models.data.labels import read_label_table
 from seg_models.data.rooms.catalogue import DOORS, KINDS, ORNAMENTS, draw_furnishing
 from seg_models.data.rooms.classes import (
     CLASSES,
     IGNORE_INDEX,
-    colorize,
     labels_from_object_index,
     object_index,
-    read_class_names,
     write_classes_yaml,
 )
 
@@ -37,14 +36,14 @@ def test_unknown_class_name_lists_the_known_ones():
 
 def test_classes_file_can_be_read_back(tmp_path):
     write_classes_yaml(tmp_path / "classes.yaml")
-    assert read_class_names(tmp_path / "classes.yaml") == [c.name for c in CLASSES]
+    table = read_label_table(tmp_path / "classes.yaml")
+    assert table.names == tuple(c.name for c in CLASSES)
+    assert table.palette == tuple(tuple(c.color) for c in CLASSES)
+    assert table.ignore_index == IGNORE_INDEX
 
 
-def test_colours_are_distinct_and_unlabelled_is_black():
-    labels = np.array([[c.id for c in CLASSES] + [IGNORE_INDEX]], np.uint8)
-    colours = colorize(labels)[0]
-    assert len({tuple(c) for c in colours.tolist()}) == len(CLASSES) + 1
-    assert colours[-1].tolist() == [0, 0, 0]
+def test_colours_are_distinct_and_none_is_that_of_unlabelled_pixels():
+    assert len({tuple(c.color) for c in CLASSES} | {(0, 0, 0)}) == len(CLASSES) + 1
 
 
 def test_every_class_beside_the_shell_has_assets():
