@@ -23,20 +23,23 @@ from seg_models.training.recipe import Recipe, RecipeError
 def augmentation(recipe: Recipe, mean: Sequence[float] = GREY) -> RandomScaleCropFlip:
     """The recipe's augmentation of the training split, for a model whose input's mean colour (RGB, 0..255) is `mean`.
 
-    Raises ValueError for a number outside its range.
+    Raises RecipeError for a number outside its range.
     """
     crop = recipe.data.crop or recipe.model.image_size
     if len(crop) != 2 or min(crop) < 1:
         raise RecipeError(f"data.crop is {crop}; expected [height, width] in pixels, or [] for the model's image_size")
-    return RandomScaleCropFlip(
-        (crop[0], crop[1]),
-        tuple(recipe.data.scale),
-        resize=tuple(recipe.data.resize) or None,
-        max_class_share=recipe.data.max_class_share,
-        photometric_distortion=recipe.data.photometric_distortion,
-        padding=tuple(mean),
-        camera=CameraAugmentation(**dataclasses.asdict(recipe.data.camera)),
-    )
+    try:
+        return RandomScaleCropFlip(
+            (crop[0], crop[1]),
+            tuple(recipe.data.scale),
+            resize=tuple(recipe.data.resize) or None,
+            max_class_share=recipe.data.max_class_share,
+            photometric_distortion=recipe.data.photometric_distortion,
+            padding=tuple(mean),
+            camera=CameraAugmentation(**dataclasses.asdict(recipe.data.camera)),
+        )
+    except ValueError as error:
+        raise RecipeError(f"data: {error}") from error
 
 
 def loaders(
@@ -51,7 +54,7 @@ def loaders(
 
     Raises:
         FolderDataError, LabelTableError: the recipe's data is not there or not as it should be.
-        ValueError: the recipe's augmentation is not as it should be.
+        RecipeError: the recipe's augmentation is not as it should be, or its data do not fill a batch.
     """
     data, size = recipe.data, (recipe.model.image_size[0], recipe.model.image_size[1])
     excluded = read_names(data.exclude) if data.exclude else frozenset()

@@ -1,23 +1,30 @@
 """A training recipe: model, data, optimiser and schedule in one plain YAML file.
 
-Every field is a field of a dataclass below, with its default and its reason. Unknown or ill-typed keys are refused.
+Every field is a field of a dataclass below, with its default and its reason. Unknown keys are refused, and values
+of another type or outside what `Annotated` says (see `fields.py`).
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import types
-import typing
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
+from seg_models.messages import shown
+from seg_models.training.fields import FileName, Length, OneOf, Range, RecipeError, construct
+from seg_models.yaml_file import YamlError, parse_yaml, read_yaml
 
+__all__ = ["Recipe", "RecipeError", "naming", "read_recipe", "recipe_from_dict"]
 
-class RecipeError(ValueError):
-    """A recipe file or override that is missing, unknown or of the wrong type."""
+# A side of an image in pixels: four times what any data set here has.
+Side = Annotated[int, Range(1, 16_384)]
+Text = Annotated[str, Length(1, 4_000)]
+PRECISIONS = tuple(  # Lightning's
+    "32-true 64-true 16-true 16-mixed bf16-true bf16-mixed 64 32 16 bf16 transformer-engine transformer-engine-float16".split()
+)
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu")
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ class ModelRecipe:
     name: str = "superpixel_transformer"
     backbone: str = "resnet50"
     pretrained: bool = False
-    image_size: list[int] = field(default_factory=lambda: [512, 512])
+    image_size: Annotated[list[Side], Length(2, 2)] = field(default_factory=lambda: [512, 512])
     drop_path_rate: float = 0.0
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -51,24 +58,24 @@ class CameraRecipe:
 class DataRecipe:
     """Folders of images and masks (see `data/folder.py`) and the augmentation of their training split."""
 
-    roots: list[str] = field(default_factory=lambda: ["data/rooms"])
+    roots: Annotated[list[Text], Length(1, 1_000)] = field(default_factory=lambda: ["data/rooms"])
     # Folders that validation images are read from instead: to choose by images that are neither trained on nor reported.
-    val_roots: list[str] = field(default_factory=list)
+    val_roots: list[Text] = field(default_factory=list)
     exclude: str = ""  # text file, a line for each training image (its name without the ending) that is left out
-    train_split: str = "train"
-    val_split: str = "val"
+    train_split: Text = "train"
+    val_split: Text = "val"
     # (h, w) of a training crop; []: the model's image_size. Smaller crops make quicker steps, for the first part of a run.
-    crop: list[int] = field(default_factory=list)
+    crop: list[Side] = field(default_factory=list)
     scale: list[float] = field(default_factory=lambda: [0.5, 2.0])  # random scale of all five papers
     # What scale 1 is. []: the whole image fits the network's input. [long, short]: the image fits these sides, however they
     # lie, and a crop is taken (mmsegmentation's img_scale).
-    resize: list[int] = field(default_factory=list)
+    resize: list[Side] = field(default_factory=list)
     # A crop is drawn again while one class fills this share of it or more, at most 10 times; 1: never.
     max_class_share: float = 1.0
     photometric_distortion: bool = False  # mmsegmentation's change of colours instead of the project's milder one
     camera: CameraRecipe = field(default_factory=CameraRecipe)  # after the change of colours
-    batch_size: int = 8  # of each process
-    workers: int = 2
+    batch_size: Annotated[int, Range(1, 65_536)] = 8  # of each process
+    workers: Annotated[int, Range(0, 256)] = 2
     description: str = ""  # written into the exported model as its training data
 
 
@@ -121,22 +128,22 @@ class ScheduleRecipe:
 class TrainerRecipe:
     """How Lightning runs it."""
 
-    precision: str = "32-true"
-    accelerator: str = "auto"
-    devices: int = 1
-    num_nodes: int = 1
+    precision: Annotated[str, OneOf(PRECISIONS)] = "32-true"
+    accelerator: Annotated[str, OneOf(ACCELERATORS)] = "auto"
+    devices: Annotated[int, Range(1, 128)] = 1
+    num_nodes: Annotated[int, Range(1, 10_000)] = 1
     sync_batchnorm: bool = False  # one mean and variance over all GPUs
-    validate_every_steps: int = 1_000
-    keep_checkpoints: int = 1  # newest ones beside last.ckpt; -1 keeps all
-    threads: int = 0  # CPU threads; 0: PyTorch's choice
+    validate_every_steps: Annotated[int, Range(1, 10**9)] = 1_000
+    keep_checkpoints: Annotated[int, Range(-1, 100_000)] = 1  # newest ones beside last.ckpt; -1 keeps all
+    threads: Annotated[int, Range(0, 256)] = 0  # CPU threads; 0: PyTorch's choice
 
 
 @dataclass(frozen=True)
 class Recipe:
     """The whole file."""
 
-    name: str = "model"
-    seed: int = 0
+    name: Annotated[str, FileName()] = "model"
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 0
     model: ModelRecipe = field(default_factory=ModelRecipe)
     data: DataRecipe = field(default_factory=DataRecipe)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
@@ -144,77 +151,61 @@ class Recipe:
     trainer: TrainerRecipe = field(default_factory=TrainerRecipe)
 
 
-def recipe_from_dict(content: dict[str, Any]) -> Recipe:
+def recipe_from_dict(content: Any) -> Recipe:
     """A checked Recipe from nested plain values.
 
     Raises:
-        RecipeError: a key that is no field (near ones are listed), or a value of another type.
+        RecipeError: a key that is no field (near ones are listed), or a value of another type or out of its range.
     """
-    return _construct(Recipe, content, "recipe")
+    return construct(Recipe, content, "recipe")
 
 
 def read_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     """Read a YAML recipe and apply overrides such as `data.roots=[/data/rooms]` or `schedule.steps=100`.
 
     Raises:
-        RecipeError: no such file, not a mapping, or anything that `recipe_from_dict` refuses.
+        RecipeError: no such file, not a mapping, or anything that `recipe_from_dict` refuses; names the file.
     """
     path = Path(path)
     if not path.is_file():
         raise RecipeError(f"no recipe at {path}; the ones that come with the repository are in config/recipes/")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise RecipeError(
-            f"{path} holds {type(content).__name__}; expected a mapping with model, data, optimizer, schedule"
-        )
-    for override in overrides or []:
-        key, separator, value = override.partition("=")
-        if not separator:
-            raise RecipeError(f"override {override!r} has no '='; expected something like schedule.steps=100")
-        *parents, leaf = key.split(".")
-        node = content
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = yaml.safe_load(value)
-    return recipe_from_dict(content)
-
-
-def _construct(kind: type, content: Any, where: str) -> Any:
-    if not isinstance(content, dict):
-        raise RecipeError(f"{where} is {content!r}; expected a mapping")
-    hints = typing.get_type_hints(kind)
-    values = {}
-    for key, value in content.items():
-        if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=2) or sorted(hints)
-            raise RecipeError(f"{where} has no field {key!r}; did you mean: {', '.join(near)}?")
-        values[key] = _convert(hints[key], value, f"{where}.{key}")
-    return kind(**values)
-
-
-def _convert(kind: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        return _construct(kind, value, where)  # type: ignore[arg-type]
-    origin = typing.get_origin(kind)
-    if origin is list and isinstance(value, list):
-        (item,) = typing.get_args(kind)
-        return [_convert(item, v, f"{where}[{i}]") for i, v in enumerate(value)]
-    if kind is float and isinstance(value, str | int) and not isinstance(value, bool):
-        # YAML reads 1e-3 as a string; the recipe means the number.
+    with naming(path):
         try:
-            return float(value)
-        except ValueError:
-            pass
-    if origin is dict and isinstance(value, dict):
-        _, item = typing.get_args(kind)
-        return {str(k): v if item is Any else _convert(item, v, f"{where}.{k}") for k, v in value.items()}
-    plain = origin or kind
-    wrong_bool = isinstance(value, bool) and plain is not bool
-    if (
-        isinstance(plain, type)
-        and not isinstance(plain, types.UnionType)
-        and isinstance(value, plain)
-        and not wrong_bool
-    ):
-        return value
-    raise RecipeError(f"{where} is {value!r}; expected {getattr(kind, '__name__', kind)}")
+            content = read_yaml(path)
+        except YamlError as error:
+            raise RecipeError(str(error)) from error
+        if not isinstance(content, dict):
+            raise RecipeError(
+                f"holds {type(content).__name__}; expected a mapping with model, data, optimizer, schedule"
+            )
+        for override in overrides or []:
+            _override(content, override)
+        return recipe_from_dict(content)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Within it, what is found wrong with a recipe is said with the name of its file in front."""
+    try:
+        yield
+    except RecipeError as error:
+        text = str(error)
+        raise RecipeError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+
+
+def _override(content: dict[Any, Any], override: str) -> None:
+    """Write `a.b=value` into nested mappings."""
+    key, separator, value = override.partition("=")
+    if not separator:
+        raise RecipeError(f"override {shown(override)} has no '='; expected something like schedule.steps=100")
+    *parents, leaf = key.split(".")
+    node = content
+    for parent in parents:
+        inner = node.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"override {shown(override)} looks for fields in {parent}, which is {shown(inner)}")
+        node = inner
+    try:
+        node[leaf] = parse_yaml(value, f"override {shown(override)}")
+    except YamlError as error:
+        raise RecipeError(str(error)) from error

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
-from seg_models.build import model_from_recipe
+from seg_models.build import model_from_recipe, outline_from_recipe
+from seg_models.data.labels import LabelTableError, read_label_table
 from seg_models.data.loaders import augmentation
 from seg_models.data.transforms import RandomScaleCropFlip
 from seg_models.training.optimization import (
@@ -17,7 +20,8 @@ from seg_models.training.optimization import (
     make_optimizer,
     make_scheduler,
 )
-from seg_models.training.recipe import RecipeError, read_recipe, recipe_from_dict
+from seg_models.training.recipe import RecipeError, naming, read_recipe, recipe_from_dict
+from test import broken_files
 
 RECIPES = sorted((Path(__file__).parents[3] / "config/recipes").glob("*.yaml"))
 CLASSES = {"ade20k": 150, "cityscapes": 19, "rooms": 16}
@@ -160,3 +164,102 @@ def test_a_missing_recipe_and_a_bad_override_are_named(tmp_path):
         read_recipe(tmp_path / "absent.yaml")
     with pytest.raises(RecipeError, match="has no '='"):
         read_recipe(RECIPES[0], ["steps"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.devices=0", "trainer.devices is 0; expected 1 to 128"),
+        ("trainer.threads=1000000", "trainer.threads is 1000000; expected 0 to 256"),
+        ("trainer.precision=8-bit", "trainer.precision is '8-bit'; expected one of"),
+        ("trainer.validate_every_steps=0", "validate_every_steps is 0; expected 1 to"),
+        ("model.image_size=[512]", r"image_size is \[512\], 1 long; expected 2"),
+        ("model.image_size=[512, 1000000]", r"image_size\[1\] is 1000000; expected 1 to 16,384"),
+        ("model.options.width=1000000000", "options.width is 1000000000; expected at most 100,000"),
+        ("model.options={a: {b: {c: {d: {e: {f: {g: {}}}}}}}}", "6 deep at most"),
+        ("model.options.since=2020-01-01", "expected a number, a text, a list or a mapping"),
+        ("data.roots=[]", r"roots is \[\], 0 long; expected 1 to"),
+        ('data.roots=["a\\nb"]', "expected one line of printable text"),
+        ("data.batch_size=0", "batch_size is 0; expected 1 to"),
+        ("optimizer.lr=.nan", "optimizer.lr is nan; expected a finite number"),
+        ("optimizer.lr=.inf", "optimizer.lr is inf; expected a finite number"),
+        ("seed=-1", "recipe.seed is -1; expected 0 to"),
+        ("name=../../elsewhere", "expected the name of a folder"),
+        ("seed.x=1", "looks for fields in seed, which is 1"),
+        ("data.roots=[a", "is no YAML in line 1"),
+    ],
+)
+def test_values_out_of_range_are_named_with_the_file(override, message):
+    with pytest.raises(RecipeError, match=message) as error:
+        read_recipe(next(path for path in RECIPES if path.stem == "rooms_spt_lite0"), [override])
+    line = str(error.value)
+    assert line.startswith(str(RECIPES[0].parent))
+    assert line.isprintable()
+
+
+# Each list is eight times the one before it.
+LAUGHS = b"".join(
+    b"%c: &%c [%s]\n" % (name, name, b", ".join([b"*%c" % (name - 1) if name > 97 else b"1"] * 8)) for name in b"abcdefgh"
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"name: [a", "is no YAML in line"),
+        (b"\xff\xfe\x00", "is no UTF-8 at byte 0"),
+        (b"name: \x00", "is no YAML"),
+        (b"a: " * 400, "is no YAML"),
+        (b"[" * 100_000, "nested more than 16 deep"),
+        (b"- " * 5_000 + b"1", "nested more than 16 deep"),
+        (LAUGHS, "holds more than 100,000 values"),
+        (b"a: &a [*a]", "aliases unfolded"),
+        (b"? [a, b]\n: 1", "is no YAML"),
+        (b"when: 2020-99-99", "is no YAML: month must be"),
+        (b"!!python/object/apply:os.system [ls]", "is no YAML in line 1: could not determine a constructor"),
+        (b"name: x\n" + b"# \n" * 400_000, "is larger than 1,000,000 bytes"),
+        (b"- 1", "holds list; expected a mapping"),
+        (b"", "holds NoneType"),
+    ],
+)
+def test_files_that_are_no_recipe_are_refused_quickly_in_one_line(tmp_path, content, message):
+    path = tmp_path / "r.yaml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError, match=message) as error:
+        read_recipe(path)
+    line = str(error.value)
+    assert line.startswith(str(path))
+    assert line.isprintable()
+    with pytest.raises(LabelTableError) as error_of_table:
+        read_label_table(path)
+    assert str(path) in str(error_of_table.value)
+    assert str(error_of_table.value).isprintable()
+
+
+@contextlib.contextmanager
+def named_line(path, how):
+    """See that a refusal is one line that starts with the file's name."""
+    try:
+        yield
+    except RecipeError as error:
+        line = str(error)
+        if not (line.startswith(str(path)) and line.isprintable() and len(line) < 1500):
+            raise AssertionError(f"{how}: {line!r}") from error
+        raise
+
+
+@pytest.mark.parametrize("seed", broken_files.rounds(40))
+def test_broken_recipes_are_refused_in_one_line_or_make_a_model(tmp_path, seed):
+    path = tmp_path / "r.yaml"
+    content = yaml.safe_load(next(path for path in RECIPES if path.stem == "rooms_spt_lite0").read_text())
+    if seed % 4:
+        how, broken = broken_files.damaged_values(content, seed)
+        text = yaml.safe_dump(broken, sort_keys=False).encode()
+    else:
+        how, text = broken_files.damaged_bytes(yaml.safe_dump(content).encode(), seed)
+    path.write_bytes(text)
+    with contextlib.suppress(RecipeError), named_line(path, how), naming(path):
+        recipe = read_recipe(path)
+        check_optimization(recipe.optimizer, recipe.schedule)
+        outline_from_recipe(recipe, 16)
+        augmentation(recipe)
