@@ -21,9 +21,8 @@ __all__ = ["Recipe", "RecipeError", "naming", "read_recipe", "recipe_from_dict"]
 # A side of an image in pixels: four times what any data set here has.
 Side = Annotated[int, Range(1, 16_384)]
 Text = Annotated[str, Length(1, 4_000)]
-PRECISIONS = tuple(  # Lightning's
-    "32-true 64-true 16-true 16-mixed bf16-true bf16-mixed 64 32 16 bf16 transformer-engine transformer-engine-float16".split()
-)
+LIGHTNING = ("32-true", "64-true", "16-true", "16-mixed", "bf16-true", "bf16-mixed", "64", "32", "16", "bf16")
+PRECISIONS = (*LIGHTNING, "transformer-engine", "transformer-engine-float16")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu")
 
 

@@ -199,7 +199,8 @@ def test_values_out_of_range_are_named_with_the_file(override, message):
 
 # Each list is eight times the one before it.
 LAUGHS = b"".join(
-    b"%c: &%c [%s]\n" % (name, name, b", ".join([b"*%c" % (name - 1) if name > 97 else b"1"] * 8)) for name in b"abcdefgh"
+    b"%c: &%c [%s]\n" % (name, name, b", ".join([b"*%c" % (name - 1) if name > 97 else b"1"] * 8))
+    for name in b"abcdefgh"
 )
 
 
