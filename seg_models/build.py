@@ -19,7 +19,7 @@ from seg_models.architectures.rsseg.pyramid import RSSegPyramid
 from seg_models.architectures.segmenter import Segmenter
 from seg_models.architectures.segvit.model import SegViT, SegViTPyramid
 from seg_models.architectures.segvit.shrunk import SegViTShrunk, ShrunkBackbone
-from seg_models.architectures.superpixel_transformer import SuperpixelTransformer
+from seg_models.architectures.superpixel_transformer.model import SuperpixelTransformer
 from seg_models.backbones.conv import conv_backbone
 from seg_models.backbones.cswin import CSWinBackbone
 from seg_models.backbones.swin import SwinBackbone

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from seg_models.losses import check_labels
 from seg_models.normalization import Normalization
+from seg_models.ops import neighbourhood as nb
 from seg_models.prediction import Prediction
 
 
@@ -100,6 +101,64 @@ class SegmentationModel(nn.Module, ABC):
         prediction = self(image)
         labels, confidence = most_probable(prediction.logits, dim=1)
         return Decision(labels, confidence, prediction.superpixels)
+
+
+class AssociationModel(SegmentationModel):
+    """A model whose last step is III-D: each pixel mixes the classes of the 3x3 superpixels around it.
+
+    Attributes:
+        superpixel_grid: (rows, cols) at `image_size`.
+        cell: (h, w) of a superpixel's cell in image pixels.
+        feature_cell: (h, w) of a superpixel's cell in pixel features, P of them.
+    """
+
+    cell: nb.Cell
+    feature_cell: nb.Cell
+
+    @abstractmethod
+    def associate_features(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """What painting outside of the model starts from.
+
+        Args:
+            image: float (B, 3, H, W), normalised.
+
+        Returns:
+            association logits at the stride of the pixel features (B, R, C, P, 9), BORDER outside the grid, and class
+            scores of the superpixels (B, R, C, K).
+        """
+
+    def associate(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """`associate_features` at the image's resolution: P is the product of `cell` (IV-A: upsampled before the softmax)."""
+        logits, class_logits = self.associate_features(image)
+        return nb.upsample_in_cells(logits, self.feature_cell, self.cell), class_logits
+
+    def forward(self, image: Tensor) -> Prediction:
+        """Segment a batch.
+
+        Args:
+            image: float (B, 3, H, W), normalised. Sides that are no multiple of the stride are zero-padded at the
+                bottom and right, and the padding is cut off the outputs.
+
+        Returns:
+            Prediction with logits (B, K, H, W) and, in eval mode, superpixels (B, H, W) in [0, rows * cols) of the
+            (padded) image's grid.
+        """
+        association_logits, class_logits = self.associate(image)
+        height, width_px = image.shape[-2:]
+        scores = nb.paint(nb.association(association_logits), class_logits, self.cell)  # (B, K, H, W)
+        owner = None if self.training else nb.hard_superpixels(association_logits, self.cell)[:, :height, :width_px]
+        return Prediction(scores[..., :height, :width_px], owner)
+
+    def decide(self, image: Tensor) -> Decision:
+        """As the base class. Decides cell by cell, so that K scores a pixel are never rearranged into an image."""
+        association_logits, class_logits = self.associate(image)
+        height, width_px = image.shape[-2:]
+        scores = nb.association(association_logits) @ nb.gather_neighbours(class_logits)  # (B, R, C, P, K)
+        labels, confidence = most_probable(scores, dim=-1)  # (B, R, C, P)
+        owner = nb.hard_superpixels(association_logits, self.cell)  # (B, H, W)
+        labels = nb.from_cells(labels.unsqueeze(-1), self.cell)[:, 0]
+        confidence = nb.from_cells(confidence.unsqueeze(-1), self.cell)[:, 0]
+        return Decision(*(x[:, :height, :width_px] for x in (labels, confidence, owner)))
 
 
 def check_num_classes(num_classes: int) -> None:

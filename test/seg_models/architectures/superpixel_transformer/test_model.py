@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seg_models.architectures.superpixel_transformer import Hypercolumn, SuperpixelTransformer, resize_grid
+from seg_models.architectures.superpixel_transformer.learned_grid import resize_grid
+from seg_models.architectures.superpixel_transformer.model import Hypercolumn, SuperpixelTransformer
 from seg_models.backbones.conv import BackboneError, conv_backbone
 from seg_models.build import ModelError, build_model
 from seg_models.ops import neighbourhood_reference as reference

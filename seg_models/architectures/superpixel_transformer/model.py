@@ -19,11 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seg_models.architectures.superpixel_transformer.deployed import DeployedSuperpixelTransformer
+from seg_models.architectures.superpixel_transformer.learned_grid import resize_grid
 from seg_models.backbones.conv import ConvBackbone
 from seg_models.losses import top_fraction_cross_entropy
 from seg_models.ops import neighbourhood as nb
 from seg_models.prediction import Prediction
-from seg_models.segmentation_model import Decision, SegmentationModel, most_probable, pad_to_stride
+from seg_models.segmentation_model import AssociationModel, pad_to_stride
 
 
 class Hypercolumn(nn.Module):
@@ -105,7 +107,7 @@ class SelfAttentionBlock(nn.Module):
         return x + self.feed_forward(self.norm2(x))
 
 
-class SuperpixelTransformer(SegmentationModel):
+class SuperpixelTransformer(AssociationModel):
     """The whole model. Input is a normalised image; `normalization` says how.
 
     Args:
@@ -198,23 +200,10 @@ class SuperpixelTransformer(SegmentationModel):
         self.loss_stride = loss_stride
 
     def forward(self, image: Tensor) -> Prediction:
-        """Segment a batch.
-
-        Args:
-            image: float (B, 3, H, W), normalised. Sides that are no multiple of the stride are zero-padded at the
-                bottom and right, and the padding is cut off the outputs.
-
-        Returns:
-            Prediction with logits (B, K, H, W) and, in eval mode, superpixels (B, H, W) in [0, rows * cols) of the
-            (padded) image's grid. In training mode with a `loss_stride` n the logits are (B, K, ceil(H/n), ceil(W/n)).
-        """
+        """As the base class; in training mode with a `loss_stride` n the logits are (B, K, ceil(H/n), ceil(W/n))."""
         if self.training and self.loss_stride > 1:
             return Prediction(self.paint_sparsely(image), None)
-        association_logits, class_logits = self.associate(image)
-        height, width_px = image.shape[-2:]
-        scores = nb.paint(nb.association(association_logits), class_logits, self.cell)  # (B, K, H, W)
-        owner = None if self.training else nb.hard_superpixels(association_logits, self.cell)[:, :height, :width_px]
-        return Prediction(scores[..., :height, :width_px], owner)
+        return super().forward(image)
 
     def paint_sparsely(self, image: Tensor) -> Tensor:
         """Scores in the middle of each square of `loss_stride` pixels: (B, K, ceil(H/n), ceil(W/n))."""
@@ -229,42 +218,14 @@ class SuperpixelTransformer(SegmentationModel):
             labels = labels[..., :: self.loss_stride, :: self.loss_stride]
         return super().loss(prediction, labels)
 
-    def decide(self, image: Tensor) -> Decision:
-        """As the base class. Decides cell by cell, so that K scores a pixel are never rearranged into an image."""
-        association_logits, class_logits = self.associate(image)
-        height, width_px = image.shape[-2:]
-        scores = nb.association(association_logits) @ nb.gather_neighbours(class_logits)  # (B, R, C, P, K)
-        labels, confidence = most_probable(scores, dim=-1)  # (B, R, C, P)
-        owner = nb.hard_superpixels(association_logits, self.cell)  # (B, H, W)
-        labels = nb.from_cells(labels.unsqueeze(-1), self.cell)[:, 0]
-        confidence = nb.from_cells(confidence.unsqueeze(-1), self.cell)[:, 0]
-        return Decision(*(x[:, :height, :width_px] for x in (labels, confidence, owner)))
-
-    def associate(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """III-A to III-D up to the softmax of eq. 5.
-
-        Args:
-            image: float (B, 3, H, W), normalised, of any size; padded here to whole cells.
-
-        Returns:
-            association logits at the image's resolution (B, R, C, P, 9) with P = superpixel_stride^2 (IV-A: upsampled
-            before the softmax), and class scores of the superpixels (B, R, C, K).
-        """
-        logits, class_logits = self.associate_features(image)
-        return nb.upsample_in_cells(logits, self.feature_cell, self.cell), class_logits
-
     def associate_features(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """`associate` before the upsampling: what painting outside of the model starts from.
-
-        Args:
-            image: as of `associate`.
-
-        Returns:
-            association logits at the stride of the pixel features (B, R, C, P, 9) with P the product of `feature_cell`,
-            and class scores of the superpixels (B, R, C, K).
-        """
+        """III-A to III-D up to the softmax of eq. 5; an image of any size, padded here to whole cells."""
         pixels, superpixels = self.tokenize(pad_to_stride(image, self.stride))
         return nb.association_logits(pixels, superpixels), self.classify(superpixels)
+
+    def deployed(self) -> DeployedSuperpixelTransformer:
+        """As the base class: with everything folded that does not depend on the image, see `deployed`."""
+        return DeployedSuperpixelTransformer(self)
 
     def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """IV-A: softmax cross entropy over the hardest 20 % of the pixels of each image."""
@@ -289,10 +250,3 @@ class SuperpixelTransformer(SegmentationModel):
         for block in self.self_attention:
             x = block(x)
         return self.classifier(x).unflatten(1, superpixels.shape[1:3])
-
-
-def resize_grid(grid: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resize of a learned (1, D, h, w) grid; the grid itself where the size already fits."""
-    if tuple(grid.shape[-2:]) == tuple(size):
-        return grid
-    return F.interpolate(grid, size=size, mode="bilinear", align_corners=False)
