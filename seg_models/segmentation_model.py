@@ -112,6 +112,7 @@ class AssociationModel(SegmentationModel):
         feature_cell: (h, w) of a superpixel's cell in pixel features, P of them.
     """
 
+    superpixel_grid: nb.Grid
     cell: nb.Cell
     feature_cell: nb.Cell
 

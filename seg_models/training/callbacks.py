@@ -7,7 +7,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
-from seg_models.architectures.superpixel_transformer import SuperpixelTransformer
+from seg_models.architectures.superpixel_transformer.model import SuperpixelTransformer
 from seg_models.training.recipe import Recipe, RecipeError
 from seg_models.training.task import SegmentationTask
 

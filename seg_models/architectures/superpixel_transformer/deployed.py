@@ -19,7 +19,8 @@ the linears that follow, and their queries, keys and values are three matrices, 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +46,14 @@ def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
     if bias is not None:
         layer.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
     return layer
+
+
+def weights_of(mlp: nn.Sequential) -> tuple[Tensor, Tensor]:
+    """W1 and W2 of a 2-layer MLP."""
+    first, second = mlp[0], mlp[2]
+    assert isinstance(first, nn.Linear)
+    assert isinstance(second, nn.Linear)
+    return first.weight, second.weight
 
 
 class Neighbours(nn.Module):
@@ -100,12 +109,13 @@ class SuperpixelSide(nn.Module):
 
         def folded(mlp: nn.Sequential, other: Tensor, scale: float) -> nn.Sequential:
             """`mlp` with scale * other_h^T W2_h, one after another for each head, for its second linear W2."""
-            mine, theirs = (weight.unflatten(0, (heads, -1)) for weight in (mlp[2].weight, other))  # (H, D/H, D)
-            return nn.Sequential(linear(mlp[0].weight), nn.ReLU(), linear(scale * (theirs.mT @ mine).flatten(0, 1)))
+            first, second = weights_of(mlp)
+            mine, theirs = (weight.unflatten(0, (heads, -1)) for weight in (second, other))  # (H, D/H, D)
+            return nn.Sequential(linear(first), nn.ReLU(), linear(scale * (theirs.mT @ mine).flatten(0, 1)))
 
         scale = (layer.pixel_out.weight.shape[0] / heads) ** -0.5
-        self.query = folded(layer.superpixel_query, layer.pixel_key[2].weight, scale)
-        self.key = folded(layer.superpixel_key, layer.pixel_query[2].weight, scale)
+        self.query = folded(layer.superpixel_query, weights_of(layer.pixel_key)[1], scale)
+        self.key = folded(layer.superpixel_key, weights_of(layer.pixel_query)[1], scale)
         self.value = folded(layer.superpixel_value, layer.pixel_out.weight.t(), 1.0)
         self.position: Tensor
         self.register_buffer("position", position)
@@ -130,13 +140,17 @@ class FoldedCrossAttention(nn.Module):
         self.near, self.heads = near, layer.heads
         side = SuperpixelSide(layer, position)
         self.side = side if constant is None else None
-        for name, value in zip(("query", "key", "value"), side(constant) if constant is not None else (), strict=False):
-            self.register_buffer(name, value)
+        self.query: Tensor
+        self.key: Tensor
+        self.value: Tensor
+        if constant is not None:
+            for name, rows in zip(("query", "key", "value"), side(constant), strict=True):
+                self.register_buffer(name, rows)
         self.pixel_query, self.pixel_key, self.pixel_value = (
-            linear(mlp[0].weight) for mlp in (layer.pixel_query, layer.pixel_key, layer.pixel_value)
+            linear(weights_of(mlp)[0]) for mlp in (layer.pixel_query, layer.pixel_key, layer.pixel_value)
         )
         out = layer.superpixel_out.weight.unflatten(1, (layer.heads, -1)).transpose(0, 1)  # (H, D, D/H)
-        value = layer.pixel_value[2].weight.unflatten(0, (layer.heads, -1))  # (H, D/H, D)
+        value = weights_of(layer.pixel_value)[1].unflatten(0, (layer.heads, -1))  # (H, D/H, D)
         self.superpixel_out = linear((out @ value).transpose(0, 1).flatten(1))  # (D, H * D)
 
     def forward(self, superpixels: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -182,10 +196,8 @@ class FoldedSelfAttention(nn.Module):
         self.query = after(block.norm1, query, (width // block.heads) ** -0.5)
         self.key, self.value = after(block.norm1, key), after(block.norm1, value)
         self.out = linear(block.out.weight)
-        self.expand, self.shrink = (
-            after(block.norm2, block.feed_forward[0].weight),
-            linear(block.feed_forward[2].weight),
-        )
+        expand, shrink = weights_of(block.feed_forward)
+        self.expand, self.shrink = after(block.norm2, expand), linear(shrink)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, D)."""
@@ -212,7 +224,8 @@ class DeployedSuperpixelTransformer(AssociationModel):
         self.normalization, self.stride = model.normalization, model.stride
         self.superpixel_grid, self.cell, self.feature_cell = model.superpixel_grid, model.cell, model.feature_cell
         self.backbone, self.hypercolumn = copy.deepcopy(model.backbone), copy.deepcopy(model.hypercolumn)
-        self.size = tuple(n * side for n, side in zip(self.superpixel_grid, self.feature_cell, strict=True))
+        rows, cols = model.superpixel_grid
+        self.size = (rows * self.feature_cell[0], cols * self.feature_cell[1])
         self.near = Neighbours(self.superpixel_grid, model.queries)
         self.queries: Tensor
         self.pixel_position: Tensor
@@ -220,10 +233,12 @@ class DeployedSuperpixelTransformer(AssociationModel):
         self.register_buffer("pixel_position", model.pixel_position.detach().clone())
         position = resize_grid(model.superpixel_position, self.superpixel_grid).flatten(2).transpose(1, 2)
         self.cross_attention = nn.ModuleList(
-            FoldedCrossAttention(layer, self.near, position, self.queries if i == 0 else None)
-            for i, layer in enumerate(model.cross_attention)
+            FoldedCrossAttention(cast("LocalDualPathCrossAttention", layer), self.near, position, constant)
+            for layer, constant in zip(model.cross_attention, chain([self.queries], repeat(None)), strict=False)
         )
-        self.self_attention = nn.ModuleList(FoldedSelfAttention(block) for block in model.self_attention)
+        self.self_attention = nn.ModuleList(
+            FoldedSelfAttention(cast("SelfAttentionBlock", block)) for block in model.self_attention
+        )
         self.classifier = copy.deepcopy(model.classifier)
         self.eval().requires_grad_(False)
 
