@@ -10,9 +10,15 @@ averaged where windows overlap; they differ in the stride and in what is done wi
                             768      512                                        Cityscapes
     RegProxy                512, 640 the window           are zero-padded       ADE20K, L and R50-L with 640
                             768      512                                        Cityscapes
+                            480      320                                        Pascal Context: mmsegmentation's default
     SegViT                  640      608                  are taken as they are ADE20K
                             512      341                                        COCO-Stuff-10K
                             480      320                                        Pascal Context
+    RSSeg                   crop     not printed          are taken as they are 4.2; pyramids: on Cityscapes
+    Superpixel Transformer  none: whole images of 1024x2048                     Table I
+
+Strides that a data set alone decides are to be given (`--stride`): without, they are the window's side, or 32 less for
+Segmenter. Scales of multi-scale testing are SCALES; RSSeg on Cityscapes takes the four from 1.0 on (Table 10).
 
     probabilities = multi_scale(model, rescaled(image, model.normalization, short_side=512), image.shape[:2], windows)
 """
