@@ -66,13 +66,3 @@ def test_every_requirement_is_pinned():
     wanted = [r for group in extras.values() for r in group] + required
     missing = [r for r in wanted if re.split(r"[=<>! ;]", r)[0].lower().replace("_", "-") not in pins]
     assert missing == []
-
-
-def test_the_readme_names_only_what_exists():
-    readme = (ROOT / "README.md").read_text()
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"\bmake ([a-z-]+)$", readme, re.MULTILINE)) <= targets
-    for link in re.findall(r"\]\((?!http)([^)]+)\)", readme):
-        assert (ROOT / link).exists(), link
-    for recipe in re.findall(r"config/[\w/.]+\.(?:yaml|xml)", readme):
-        assert (ROOT / recipe).is_file(), recipe
