@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seg_perception import __version__
-from seg_perception.engines.base import PRECISIONS, EngineError
-from seg_perception.engines.select import ENGINE_KINDS
+from seg_perception.engines.base import EngineError
+from seg_perception.engines.select import ENGINE_KINDS, PRECISION_CHOICES
 from seg_perception.model.model_file import ModelInfo, read_model_info
 
 BAD_INPUT = 2
@@ -70,9 +70,9 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     evaluate.add_argument("--threads", type=int, default=0, help="CPU threads of the engine; 0: its own choice")
     evaluate.add_argument(
         "--precision",
-        choices=PRECISIONS,
+        choices=PRECISION_CHOICES,
         default="f32",
-        help="fast: let the engine compute in shorter floats (default: %(default)s)",
+        help="fast: shorter floats; auto: what the node does by default (default: %(default)s, which compares between machines)",
     )
     evaluate.add_argument("--max-frames", type=int, default=0, help="stop after so many images; 0: all")
     evaluate.add_argument("--video", action="store_true", help="also write video.mp4: camera, labels, superpixels")

@@ -53,7 +53,7 @@ class Segmenter:
         model_path: the deployment model.
         engine: one of `seg_perception.engines.select.ENGINE_KINDS`.
         threads: CPU threads for one inference; 0 leaves the choice to the engine.
-        precision: "f32" or "fast", see `Engine`.
+        precision: "f32" or "fast", see `Engine`; "auto", see `choose_precision`.
 
     Raises:
         ModelFileError: the file cannot serve as the deployment model.
@@ -64,6 +64,7 @@ class Segmenter:
     def __init__(self, model_path: str | Path, engine: str = "auto", threads: int = 0, precision: str = "f32") -> None:
         self.info: ModelInfo = read_model_info(model_path)
         self._engine = create_engine(engine, self.info, threads, precision)
+        self._chosen = ", precision chosen by auto" if precision == "auto" else ""
         self._input = np.zeros((1, *self.info.input_size, 3), np.uint8)  # (1, H, W, 3)
         self._open = False
 
@@ -75,7 +76,7 @@ class Segmenter:
     @property
     def engine_description(self) -> str:
         """Version, device and settings of the engine in one line; complete once it is open."""
-        return self._engine.description
+        return self._engine.description + self._chosen
 
     def open(self) -> None:
         """Load the model. Raises EngineError where the engine is not installed or cannot load it."""

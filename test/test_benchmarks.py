@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from benchmarks import architectures, export_table
+from benchmarks import architectures, export_table, precision
 from seg_models.build import ARCHITECTURES
 from seg_models.papers.configurations import CONFIGURATIONS
 from seg_models.summary import multiply_accumulates
@@ -82,3 +83,13 @@ def test_the_export_table_shows_figures_and_problems():
     assert lines[2] == f"| {name} | 512x512 | {figures} | built, 3 s | parser: no such operator |"
     assert {line.count("|") for line in lines} == {12}
     assert lines[3].startswith("| SegViT-B, ADE20K | 512x512 | stopped: killed |")
+
+
+def test_the_precision_benchmark_scores_both_and_judges(rooms, tmp_path, capsys):
+    model = str(Path(__file__).parents[1] / "models/rooms_spt_lite0.onnx")
+    assert precision.main([model, "--data", str(rooms), "--engine", "onnxruntime"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("onnxruntime") == 2
+    assert "Equal labels on 100.000 % of the labelled pixels; fast loses 0.00 points of mIoU, within" in printed
+    assert precision.main([model, "--data", str(tmp_path)]) == 2
+    assert "expected a data set of images/SPLIT and labels/SPLIT" in capsys.readouterr().err

@@ -75,3 +75,12 @@ class OpenVinoEngine(Engine):
 
     def close(self) -> None:
         self._request = None
+
+
+def has_native_bfloat16() -> bool:
+    """Whether OpenVINO is installed and this processor multiplies bfloat16 itself (AVX512-BF16, AMX, or Arm's BF16)."""
+    try:
+        import openvino
+    except ImportError:
+        return False
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

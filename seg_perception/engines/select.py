@@ -14,11 +14,12 @@ import importlib.util
 import logging
 import platform
 
-from seg_perception.engines.base import Engine, EngineError
+from seg_perception.engines.base import PRECISIONS, Engine, EngineError
 from seg_perception.model.model_file import ModelInfo
 
 logger = logging.getLogger(__name__)
 
+PRECISION_CHOICES = ("auto", *PRECISIONS)
 ENGINE_KINDS = ("auto", "onnxruntime", "openvino")
 _X86 = ("x86_64", "AMD64", "i686", "i386")
 
@@ -29,7 +30,8 @@ def create_engine(kind: str, info: ModelInfo, threads: int = 0, precision: str =
     Args:
         kind: one of ENGINE_KINDS.
         info: the model.
-        threads, precision, batch_size: see `Engine`.
+        threads, batch_size: see `Engine`.
+        precision: one of PRECISION_CHOICES; see `Engine`, and `choose_precision` for auto.
 
     Raises:
         ValueError: no such kind, or an argument outside its range.
@@ -38,6 +40,9 @@ def create_engine(kind: str, info: ModelInfo, threads: int = 0, precision: str =
     if kind == "auto":
         kind, reason = choose_engine()
         logger.info("engine auto: %s (%s)", kind, reason)
+    if precision == "auto":
+        precision, reason = choose_precision(kind)
+        logger.info("precision auto: %s (%s)", precision, reason)
     if kind == "onnxruntime":
         from seg_perception.engines.onnxruntime import OnnxRuntimeEngine
 
@@ -69,6 +74,21 @@ def choose_engine() -> tuple[str, str]:
     raise EngineError(
         "no inference engine is installed; install one with `pip install openvino` or `pip install onnxruntime`"
     )
+
+
+def choose_precision(kind: str) -> tuple[str, str]:
+    """The precision that `auto` stands for in an engine of this kind on this machine, and why.
+
+    Short floats where they are known to cost less than 0.3 points of mIoU (`benchmarks/precision.py`) and to be quicker:
+    bfloat16 in OpenVINO on processors that multiply it themselves.
+    """
+    if kind != "openvino":
+        return "f32", f"{kind} on this machine gains nothing that was measured"
+    from seg_perception.engines.openvino import has_native_bfloat16
+
+    if has_native_bfloat16():
+        return "fast", "the processor has bfloat16 of its own"
+    return "f32", "the processor has no bfloat16 of its own"
 
 
 def _installed(package: str) -> bool:

@@ -12,6 +12,7 @@ from seg_perception.engines import select
 from seg_perception.engines.base import Engine, EngineError
 from seg_perception.engines.select import choose_engine, create_engine
 from seg_perception.model.model_file import read_model_info
+from seg_perception.segmenter import Segmenter
 from test.seg_perception.tiny_model import INPUT_SIZE, grid_cells, tiny_labels, write_tiny_model
 
 KINDS = ("onnxruntime", "openvino")
@@ -134,3 +135,28 @@ def test_auto_says_what_it_chose_and_needs_one_engine(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EngineError, match="no inference engine is installed"):
         choose_engine()
+
+
+@pytest.mark.parametrize(
+    ("kind", "native", "expected"),
+    [("openvino", True, "fast"), ("openvino", False, "f32"), ("onnxruntime", True, "f32")],
+)
+def test_auto_precision_is_fast_where_the_processor_has_bfloat16(
+    kind: str,
+    native: bool,
+    expected: str,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("seg_perception.engines.openvino.has_native_bfloat16", lambda: native)
+    with caplog.at_level("INFO"):
+        engine = create_engine(kind, read_model_info(model), precision="auto")
+    assert engine.precision == expected
+    assert f"precision auto: {expected} (" in caplog.text
+
+
+def test_the_description_says_that_auto_chose_the_precision(model: Path) -> None:
+    with Segmenter(model, precision="auto") as chosen, Segmenter(model, precision="f32") as asked:
+        assert chosen.engine_description.endswith(", precision chosen by auto")
+        assert asked.engine_description.endswith("f32")
