@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from benchmarks import architectures, export_table, precision
+from benchmarks import architectures, export_table, load_memory, precision
 from seg_models.build import ARCHITECTURES
 from seg_models.papers.configurations import CONFIGURATIONS
 from seg_models.summary import multiply_accumulates
@@ -93,3 +93,14 @@ def test_the_precision_benchmark_scores_both_and_judges(rooms, tmp_path, capsys)
     assert "Equal labels on 100.000 % of the labelled pixels; fast loses 0.00 points of mIoU, within" in printed
     assert precision.main([model, "--data", str(tmp_path)]) == 2
     assert "expected a data set of images/SPLIT and labels/SPLIT" in capsys.readouterr().err
+
+
+def test_the_memory_of_a_loading_model_is_measured_in_a_process_of_its_own(capsys):
+    shipped = Path(__file__).parents[1] / "models/rooms_spt_lite0.onnx"
+    assert load_memory.main([str(shipped), "--without-folding"]) == 0
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[2] for row in rows] == ["yes", "no"]
+    for row in rows:
+        size, peak, loaded, with_image = (float(row[i]) for i in (1, 3, 4, 5))
+        assert size == pytest.approx(shipped.stat().st_size / 1e6, abs=0.5)
+        assert size / 2 < loaded <= peak <= with_image < 1000

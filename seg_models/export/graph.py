@@ -321,7 +321,9 @@ def main(arguments: list[str] | None = None) -> int:
     source.add_argument("--checkpoint", type=Path, help="checkpoint of seg_models.train")
     source.add_argument("--released", type=Path, help="the authors' released file, with --recipe")
     parser.add_argument(
-        "--recipe", type=Path, help="recipe of the model that --released holds; its data names the classes"
+        "--recipe",
+        type=Path,
+        help="of the model that --released holds; its data names the classes. A checkpoint has its own",
     )
     parser.add_argument("--out", type=Path, required=True, help="the .onnx file")
     parser.add_argument(
@@ -336,6 +338,10 @@ def main(arguments: list[str] | None = None) -> int:
         if args.checkpoint:
             task = load_task(args.checkpoint)
             recipe, table, model = task.recipe, task.table, task.model
+            if args.recipe:
+                print(
+                    f"{args.checkpoint} carries its own recipe, {recipe.name}, which is taken; {args.recipe} is not read"
+                )
         else:
             recipe = released_recipe(args.recipe)
             table = read_label_table(Path(recipe.data.roots[0]) / "classes.yaml")

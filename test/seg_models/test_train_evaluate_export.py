@@ -164,6 +164,17 @@ def test_evaluation_of_checkpoint_and_file_agree(run, exported, tmp_path):
     assert figures[0]["pixel_accuracy"] == pytest.approx(figures[1]["pixel_accuracy"], abs=2e-3)
 
 
+def test_a_checkpoint_brings_its_own_recipe_and_export_says_so_when_another_is_given(run, tmp_path, capsys):
+    out, other, images = tmp_path / "m.onnx", tmp_path / "other.yaml", str(run["data"] / "images/val")
+    arguments = ["--checkpoint", str(run["checkpoint"]), "--out", str(out), "--images", images]
+    assert export.main([*arguments, "--recipe", str(other)]) == 0  # which does not even exist
+    said = capsys.readouterr().out
+    assert f"{run['checkpoint']} carries its own recipe, " in said
+    assert f"{other} is not read" in said
+    assert export.main(arguments) == 0
+    assert "recipe" not in capsys.readouterr().out
+
+
 def test_the_file_keeps_the_contract(exported):
     path = exported
     proto = onnx.load(path)
