@@ -72,7 +72,7 @@ SHRUNK_OPTIONS = ("shrink_at", "down_sampling")
 
 
 MAX_MODULES = 20_000  # the deepest of the papers' configurations registers fewer than 2,000
-MAX_PARAMETERS = 10_000_000_000  # parameters and buffers; the papers' largest has 0.4 of these ten
+MAX_PARAMETERS = 2_000_000_000  # parameters and buffers; the largest of the papers has a fifth of it
 
 
 class ModelError(ValueError):

@@ -13,12 +13,14 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from seg_models.training.recipe import read_recipe
+from seg_models.messages import one_line
+from seg_models.training.finite import TrainingError
+from seg_models.training.recipe import naming, read_recipe
 from seg_models.training.run import train
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit code (2: bad input, one line says what)."""
+    """Command line; returns the exit code (2: bad input, 1: the training failed; one line says what)."""
     parser = argparse.ArgumentParser(prog="python -m seg_models.train", description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, required=True, help="recipe, YAML")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/<name of the recipe>)")
@@ -32,10 +34,16 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_intermixed_args(arguments)
     try:
         recipe = read_recipe(args.config, args.overrides)
-        last = train(recipe, args.out or Path("runs") / recipe.name, args.resume, args.init_from, args.init_backbone)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        with naming(args.config):
+            last = train(
+                recipe, args.out or Path("runs") / recipe.name, args.resume, args.init_from, args.init_backbone
+            )
+    except (ValueError, OSError) as error:
+        print(f"error: {one_line(error, 1500)}", file=sys.stderr)
         return 2
+    except TrainingError as error:
+        print(f"error: {one_line(error, 1500)}", file=sys.stderr)
+        return 1
     rank_zero_only(print)(f"done: {last}; next: python -m seg_models.evaluate --checkpoint {last}")
     return 0
 

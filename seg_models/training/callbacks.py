@@ -40,11 +40,7 @@ class FallingHardPixelShare(lightning.Callback):
         """Set it by the number of steps made, so that a resumed run goes on with it."""
         assert isinstance(pl_module, SegmentationTask)
         model = pl_module.model
-        if not isinstance(model, SuperpixelTransformer):
-            raise RecipeError(
-                "schedule.hard_pixels_from is of superpixel_transformer, whose loss counts the hardest pixels; "
-                f"the model is {pl_module.recipe.model.name}"
-            )
+        assert isinstance(model, SuperpixelTransformer)
         if self.end is None:
             self.end = model.hard_pixel_fraction
         model.hard_pixel_fraction = hard_pixel_share(trainer.global_step, self.steps, self.start, self.end)
@@ -54,7 +50,7 @@ def schedule_callbacks(recipe: Recipe) -> list[lightning.Callback]:
     """The callbacks that a recipe asks for beside the ones that every run has.
 
     Raises:
-        RecipeError: a share or a decay outside its range.
+        RecipeError: a share or a decay outside its range, or a share of a model that has none.
     """
     callbacks: list[lightning.Callback] = []
     start, decay = recipe.schedule.hard_pixels_from, recipe.optimizer.average_decay
@@ -62,6 +58,11 @@ def schedule_callbacks(recipe: Recipe) -> list[lightning.Callback]:
         raise RecipeError(f"schedule.hard_pixels_from is {start:g}; expected a number in 0..1")
     if not 0 <= decay < 1:
         raise RecipeError(f"optimizer.average_decay is {decay:g}; expected a number at least 0 and below 1")
+    if start and recipe.model.name != "superpixel_transformer":
+        raise RecipeError(
+            "schedule.hard_pixels_from is of superpixel_transformer, whose loss counts the hardest pixels; "
+            f"the model is {recipe.model.name}"
+        )
     if start:
         callbacks.append(FallingHardPixelShare(start, recipe.schedule.steps))
     if decay:

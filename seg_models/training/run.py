@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import lightning
@@ -14,16 +15,26 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from seg_models.backbones.conv import ConvBackbone
+from seg_models.build import outline_from_recipe
 from seg_models.checkpoints.convolutional import load_convolutional_backbone
 from seg_models.checkpoints.fitting import check_fit
+from seg_models.checkpoints.reading import CheckpointError
 from seg_models.checkpoints.released import load_released
 from seg_models.checkpoints.trained import read_trained
+from seg_models.data.folder import FolderDataError
 from seg_models.data.loaders import RecipeData, loaders
+from seg_models.messages import one_line
 from seg_models.segmentation_model import SegmentationModel
 from seg_models.training.callbacks import schedule_callbacks
+from seg_models.training.finite import FiniteLoss, TrainingError
 from seg_models.training.optimization import check_optimization
 from seg_models.training.recipe import Recipe, RecipeError
+from seg_models.training.resuming import RunCheckpoints, read_resumable
 from seg_models.training.task import SegmentationTask
+
+
+class RunError(ValueError):
+    """A run's folder that is not as it has to be."""
 
 
 def train(
@@ -42,47 +53,99 @@ def train(
         path of the last checkpoint.
 
     Raises:
-        RecipeError: nothing to resume from, `out` already holds a run and `resume` is False, an optimiser or schedule that
-            cannot be run, or a machine without what `trainer` asks for.
-        FolderDataError, ModelError, BackboneError, CheckpointError: data, model or weights cannot be had.
+        RunError: nothing to resume from, or `out` already holds a run and `resume` is False.
+        RecipeError: a model that cannot be built, an optimiser or schedule that cannot be run, or a machine without what
+            `trainer` asks for.
+        FolderDataError, BackboneError, CheckpointError: data or weights cannot be had.
+        TrainingError: loss or weights became NaN or infinite.
     """
     check_optimization(recipe.optimizer, recipe.schedule)
     last = out / "last.ckpt"
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file; choose another --out for the run's folder")
     if resume and not last.is_file():
-        raise RecipeError(f"nothing to resume: {last} does not exist; start without --resume")
+        raise RunError(f"nothing to resume: {last} does not exist; start without --resume")
     if not resume and last.is_file():
-        raise RecipeError(f"{out} already holds a run; go on with --resume or choose another --out")
+        raise RunError(f"{out} already holds a run; go on with --resume or choose another --out")
     lightning.seed_everything(recipe.seed, workers=True)
     if recipe.trainer.threads:
         torch.set_num_threads(recipe.trainer.threads)
-    table = loaders(recipe)[2]  # errors of the data come before anything is built
-    trainer = make_trainer(recipe, out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.yaml").write_text(yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False), encoding="utf-8")
+    # All that can be refused is refused before anything is written.
+    table = loaders(recipe)[2]
+    outline_from_recipe(recipe, len(table.names))
+    files, started = RunCheckpoints(), WriteRecipe(recipe, out)
+    trainer = make_trainer(recipe, out, files, started)
     task = SegmentationTask(
         dataclasses.asdict(recipe), {"names": list(table.names), "palette": [list(c) for c in table.palette]}
     )
+    task.configure_optimizers()
     task.model.to(memory_format=torch.channels_last)
     if init_from is not None:
-        started = read_trained(init_from)
-        check_fit(started.weights, task.model.state_dict(), type(task.model).__name__, str(init_from))
-        task.model.load_state_dict(started.weights)
+        start = read_trained(init_from)
+        check_fit(start.weights, task.model.state_dict(), type(task.model).__name__, str(init_from))
+        task.model.load_state_dict(start.weights)
     if init_backbone is not None:
         init_backbone_from(task.model, init_backbone)
-    trainer.fit(
-        task, datamodule=RecipeData(recipe, task.model.normalization["mean"]), ckpt_path=str(last) if resume else None
-    )
-    trainer.save_checkpoint(last)  # the callback saves at validations, which need not fall on the last step
+    if resume:
+        files.checked = read_resumable(last, task)
+    data = RecipeData(recipe, task.model.normalization["mean"])
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=str(last) if resume else None)
+        trainer.save_checkpoint(last)  # the callback saves at validations, which need not fall on the last step
+    except TrainingError as error:
+        raise TrainingError(f"{error}; {advice(recipe, last)}") from error
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
+        if started.written or not resume or isinstance(error, FolderDataError | RecipeError | CheckpointError):
+            raise
+        # What only Lightning knows of its own state.
+        raise CheckpointError(f"{last} cannot be resumed, {type(error).__name__}: {one_line(error, 200)}") from error
     return last
 
 
-def make_trainer(recipe: Recipe, out: Path) -> lightning.Trainer:
+def advice(recipe: Recipe, last: Path) -> str:
+    """What to do about a training whose numbers have become NaN."""
+    optimizer = recipe.optimizer
+    cures = [f"lower optimizer.lr ({optimizer.lr:g})"]
+    if not optimizer.clip_grad_norm:
+        cures.append("set optimizer.clip_grad_norm (1.0)")
+    if not recipe.trainer.precision.startswith("32"):
+        cures.append(f"set trainer.precision to 32-true (it is {recipe.trainer.precision})")
+    saved = f"go on from {last} with --resume" if last.is_file() else "nothing was saved, start again"
+    return f"{', '.join(cures)}, then {saved}"
+
+
+class WriteRecipe(lightning.Callback):
+    """Leaves the recipe as it was run in the run's folder, once the training starts and so nothing was refused."""
+
+    def __init__(self, recipe: Recipe, out: Path) -> None:
+        self.recipe, self.out, self.written = recipe, out, False
+
+    @rank_zero_only
+    def write(self) -> None:
+        """Write out/recipe.yaml."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        content = yaml.safe_dump(dataclasses.asdict(self.recipe), sort_keys=False)
+        (self.out / "recipe.yaml").write_text(content, encoding="utf-8")
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write it."""
+        self.write()
+        self.written = True
+
+
+def make_trainer(recipe: Recipe, out: Path, files: RunCheckpoints, started: WriteRecipe) -> lightning.Trainer:
     """Lightning's trainer for a run in the folder `out`.
 
     Raises:
         RecipeError: the machine has not what `trainer` asks for.
     """
     settings = recipe.trainer
+    cores = os.cpu_count() or 1
+    if settings.accelerator == "cpu" and settings.devices > cores:
+        raise RecipeError(
+            f"trainer.devices is {settings.devices}; this machine has {cores} CPU cores, each device needs one"
+        )
+    finite = [] if settings.precision in ("16-mixed", "16") else [FiniteLoss()]
     try:
         return lightning.Trainer(
             max_steps=recipe.schedule.steps,
@@ -99,7 +162,10 @@ def make_trainer(recipe: Recipe, out: Path) -> lightning.Trainer:
             deterministic="warn",
             logger=TensorBoardLogger(out, name="", version="tensorboard"),
             log_every_n_steps=10,
+            plugins=[files],
             callbacks=[
+                started,
+                *finite,
                 # The last weights are the result. None is picked by its score: the validation rooms stay unseen.
                 ModelCheckpoint(
                     out,
@@ -115,8 +181,10 @@ def make_trainer(recipe: Recipe, out: Path) -> lightning.Trainer:
                 *schedule_callbacks(recipe),
             ],
         )
-    except MisconfigurationException as error:
-        raise RecipeError(f"trainer: {' '.join(str(error).split())}") from error
+    except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
+        if isinstance(error, RecipeError):
+            raise
+        raise RecipeError(f"trainer: {one_line(error)}") from error
 
 
 def init_backbone_from(model: SegmentationModel, path: Path) -> None:

@@ -89,7 +89,7 @@ def test_a_run_that_cannot_be_optimised_stops_before_anything_is_made(run, tmp_p
     assert "max_class_share is 2" in capsys.readouterr().err
     assert train.main([*arguments, "trainer.accelerator=gpu", "trainer.devices=99"]) == 2  # whether it has a GPU or not
     error = capsys.readouterr().err
-    assert error.startswith("error: trainer: ")
+    assert error.startswith(f"error: {run['recipe']}: trainer: ")
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
