@@ -37,6 +37,7 @@ lint: .venv-test/.installed
 
 .venv-test/.installed: setup.py constraints.txt
 	$(call make_environment,.venv-test,ros$(comma)onnxruntime$(comma)openvino$(comma)video$(comma)train$(comma)test)
+	PIP_CONSTRAINT=constraints.txt .venv-test/bin/pip install $(PIP_QUIET) --no-deps tensorrt-stubs
 
 comma := ,
 define make_environment

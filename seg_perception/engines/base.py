@@ -16,6 +16,10 @@ class EngineError(RuntimeError):
     """An engine is not installed, cannot load a model, or failed while running. The message is one line."""
 
 
+class NoEngineError(EngineError):
+    """No engine is installed that could be chosen. The message is one line that says what to install."""
+
+
 class Engine(ABC):
     """Runs one deployment model.
 

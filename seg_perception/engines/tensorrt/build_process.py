@@ -30,6 +30,7 @@ from seg_perception.engines.tensorrt.progress import BuildProgress, ProgressCall
 _TELL_EVERY_S = 0.1
 _LISTEN_S = 0.2
 _QUIET_S = 1.0
+_LAST_BREATH_S = 10.0
 _STDERR_TAIL = 4000
 
 
@@ -72,9 +73,11 @@ def build_in_process(
                 child.stdin.write(json.dumps(request.to_json()).encode() + b"\n")
                 child.stdin.flush()
             answer = _follow(child.stdout, start, request.options.timeout_s, on_progress, stopped)
-            child.wait()
+            if not answer:  # it ended without a word; how, is in its exit code
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(_LAST_BREATH_S)
         finally:
-            # By now it has answered, or is to be ended: a build leaves nothing worth waiting for.
+            # By now it has answered, or is to be ended.
             child.kill()
             child.wait()
             child.stdin.close()

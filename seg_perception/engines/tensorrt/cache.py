@@ -19,6 +19,7 @@ from typing import Any
 
 from seg_perception.engines.tensorrt.key import EngineKey
 from seg_perception.engines.tensorrt.lock import FileLock, Holder, is_held
+from seg_perception.engines.tensorrt.options import TensorRtSettings
 from seg_perception.engines.tensorrt.private_files import (
     UntrustedFileError,
     make_private_folder,
@@ -30,7 +31,7 @@ from seg_perception.engines.tensorrt.private_files import (
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-DEFAULT_LIMIT_MB = 4096
+DEFAULT_LIMIT_MB = TensorRtSettings().cache_limit_mb
 _STALE_PARTIAL_S = 86400.0
 _DIGEST_BYTES = 32
 

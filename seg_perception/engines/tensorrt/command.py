@@ -31,7 +31,7 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=PRECISIONS,
         help="fp16: half floats but for what overflows; int8: what the file quantises; best: the shortest the file allows, "
-        "and TF32 (default: as the file says, which is what the node takes with precision f32; best is its fast)",
+        "and TF32 (default: fp16 of a float32 file, else as the file says; that is what the node takes by itself)",
     )
     parser.add_argument("--batch", type=int, default=defaults.max_batch, help="images at once, at most (default: 1)")
     parser.add_argument(
@@ -78,7 +78,7 @@ def build_engine(options: argparse.Namespace) -> int:
     info = read_model_info(options.model)
     tensorrt = TensorRt.load(options.tensorrt)
     cuda = CudaRuntime.load()
-    precision = options.precision or required_precision("f32", model_precision(info.path))
+    precision = options.precision or required_precision("fast", model_precision(info.path))
     build_options = BuildOptions(
         precision=precision,
         max_batch=options.batch,

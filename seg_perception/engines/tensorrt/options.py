@@ -62,12 +62,37 @@ class BuildOptions:
         return fields
 
 
+@dataclass(frozen=True)
+class TensorRtSettings:
+    """What a robot's configuration says of TensorRT, beside what all engines have.
+
+    Attributes:
+        precision: one of PRECISIONS; empty: what the engine's own "f32" or "fast" means for the file.
+        while_building: "wait" or "fallback", see `ChangeoverEngine`.
+        workspace_mb, optimization_level, dla_core, timeout_s: see `BuildOptions`.
+        cache: folder of the engines; empty: the user's.
+        cache_limit_mb: most megabytes that engines take there.
+        threshold: least share of pixels on which an engine must agree with the model to be used; 0: it is not asked.
+    """
+
+    precision: str = ""
+    while_building: str = "wait"
+    workspace_mb: int = 0
+    optimization_level: int = 3
+    dla_core: int = -1
+    timeout_s: float = 3600.0
+    cache: str = ""
+    cache_limit_mb: int = 4096
+    threshold: float = 0.99
+
+
 def required_precision(engine_precision: str, file_precision: str) -> str:
     """Which of PRECISIONS an engine's "f32" or "fast" (see `Engine`) means for a file of this precision.
 
-    "f32" adds nothing to what the file itself shortens.
+    "f32" adds nothing to what the file itself shortens; "fast" is half floats, or what an int8 file says.
     """
-    return "best" if engine_precision == "fast" else FILE_PRECISIONS[file_precision]
+    own = FILE_PRECISIONS[file_precision]
+    return "fp16" if engine_precision == "fast" and own == "fp32" else own
 
 
 def check_file(precision: str, file_precision: str, path: object) -> bool:

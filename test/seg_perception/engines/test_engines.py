@@ -13,6 +13,7 @@ from seg_perception.engines.base import Engine, EngineError
 from seg_perception.engines.select import choose_engine, create_engine
 from seg_perception.model.model_file import read_model_info
 from seg_perception.segmenter import Segmenter
+from test.seg_perception.engines.tensorrt.software_cuda import Described, NoDevice
 from test.seg_perception.tiny_model import INPUT_SIZE, grid_cells, tiny_labels, write_tiny_model
 
 KINDS = ("onnxruntime", "openvino")
@@ -82,7 +83,9 @@ def test_a_damaged_graph_gives_one_line(tmp_path: Path, kind: str) -> None:
 
 def test_arguments_outside_their_range_are_refused(model: Path, tmp_path: Path) -> None:
     info = read_model_info(model)
-    with pytest.raises(ValueError, match="engine is 'tensorflow', expected one of: auto, onnxruntime, openvino"):
+    with pytest.raises(
+        ValueError, match="engine is 'tensorflow', expected one of: auto, tensorrt, onnxruntime, openvino"
+    ):
         create_engine("tensorflow", info)
     with pytest.raises(ValueError, match="threads is -1"):
         create_engine("openvino", info, threads=-1)
@@ -124,6 +127,30 @@ def test_auto_follows_its_stated_order(
     kind, why = choose_engine()
     assert kind == choice
     assert reason in why
+
+
+def test_auto_takes_tensorrt_where_it_is_installed_with_a_device(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(select, "installed", lambda: ["tensorrt"])
+    monkeypatch.setattr(select.CudaRuntime, "load", Described)
+    assert choose_engine() == ("tensorrt", "tensorrt is installed, and Orin is there")
+    monkeypatch.setattr(select.CudaRuntime, "load", NoDevice)
+    with caplog.at_level(logging.INFO):
+        assert choose_engine()[0] != "tensorrt"
+    assert "tensorrt is installed, but no NVIDIA driver is loaded; left out of the choice" in caplog.text
+    monkeypatch.setattr(select, "installed", list)
+    assert choose_engine()[0] != "tensorrt"
+
+
+def test_tensorrt_without_a_device_says_what_is_missing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="pip install tensorrt-rtx-cu13 (Linux x86-64, no GPU needed)")
+    monkeypatch.setattr(select.CudaRuntime, "load", NoDevice)
+    with pytest.raises(EngineError, match="engine tensorrt needs an NVIDIA GPU: no NVIDIA driver is loaded"):
+        create_engine("tensorrt", read_model_info(model))
+    monkeypatch.setattr("seg_perception.engines.tensorrt.api.installed", list)
+    with pytest.raises(EngineError, match="engine tensorrt is not installed: on a Jetson it comes with JetPack"):
+        create_engine("tensorrt", read_model_info(model))
 
 
 def test_auto_says_what_it_chose_and_needs_one_engine(

@@ -38,7 +38,7 @@ def test_defaults_are_within_their_range_and_described(parameter):
 def test_values_outside_their_range_are_named():
     table = {p.name: p for p in PARAMETERS}
     assert table["threads"].problem(-1) == "parameter threads is -1, expected int, 0 to 256"
-    expected = "parameter engine is 'cuda', expected one of: auto, onnxruntime, openvino"
+    expected = "parameter engine is 'cuda', expected one of: auto, tensorrt, onnxruntime, openvino"
     assert table["engine"].problem("cuda") == expected
 
 

@@ -8,8 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -27,6 +25,7 @@ from seg_perception.engines.tensorrt.prepare import Preparation
 from seg_perception.engines.tensorrt.progress import BuildProgress
 from test.seg_perception.engines.tensorrt.software_cuda import NoDevice
 from test.seg_perception.tiny_model import write_tiny_model
+from test.seg_perception.waiting import wait_until
 
 ROOT = Path(__file__).parents[4]
 SHIPPED = ROOT / "models" / "rooms_spt_lite0.onnx"  # takes some seconds to build: time enough to be killed in
@@ -49,15 +48,6 @@ def children(pid: int) -> list[int]:
         except OSError:
             continue
     return found
-
-
-def eventually(condition: Callable[[], object], timeout_s: float = 20.0) -> bool:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 @pytest.mark.parametrize(("precision", "batch"), [("fp32", 1), ("fp16", 4), ("best", 2)])
@@ -180,10 +170,12 @@ def test_a_builder_that_does_not_start_says_why(tmp_path: Path, model: Path, mon
 
 
 def test_a_build_has_a_time_limit_and_can_be_stopped(tensorrt: TensorRt, tmp_path: Path) -> None:
+    told: list[BuildProgress] = []
     with pytest.raises(BuildError, match=r"was ended after \d+ s, its time limit"):
-        build_in_process(request(SHIPPED, tmp_path / "engine", timeout_s=0.3), ignore)
+        build_in_process(request(SHIPPED, tmp_path / "engine", timeout_s=0.3), told.append)
     with pytest.raises(BuildError, match="was stopped"):
-        build_in_process(request(SHIPPED, tmp_path / "engine"), ignore, stopped=lambda: True)
+        build_in_process(request(SHIPPED, tmp_path / "engine"), told.append, stopped=lambda: True)
+    assert not (tmp_path / "engine").exists()  # it was not waited for
     assert children(os.getpid()) == []
 
 
@@ -230,7 +222,7 @@ def test_a_process_killed_in_mid_build_leaves_no_engine_no_child_and_no_lock(
     process.kill()
     process.wait()
     process.stdout.close()
-    assert eventually(lambda: not Path(f"/proc/{builder}").exists() or "Z" in state(builder))
+    wait_until(lambda: state(builder) == "Z", 30, "the end of the builder")
     assert cache.entries() == []
     assert not list(cache.folder.glob("*.engine"))
     # The next one builds at once, the lock being free, and clears up.

@@ -1,0 +1,105 @@
+"""Whether an engine computes what the model says: its masks beside those of a reference engine, on real images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from seg_perception.engines.base import Engine
+from seg_perception.model.model_file import ModelInfo
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_THRESHOLD = 0.99
+CONFIDENCE_TOLERANCE = 12  # of 255; what a float16 file may differ by when it is exported
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two engines agree.
+
+    Attributes:
+        images: how many were compared.
+        labels: share of pixels with the same label.
+        superpixels: share of pixels with the same superpixel; None for models without them.
+        confidence: share of pixels whose confidences differ by at most CONFIDENCE_TOLERANCE.
+        confidence_difference: the largest difference, of 255.
+        reference: description of the engine that was believed.
+    """
+
+    images: int
+    labels: float
+    superpixels: float | None
+    confidence: float
+    confidence_difference: int
+    reference: str
+
+    @property
+    def least(self) -> float:
+        """The smallest of the three shares."""
+        return min(share for share in (self.labels, self.superpixels, self.confidence) if share is not None)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        owners = "" if self.superpixels is None else f"superpixels {_percent(self.superpixels)}, "
+        return (
+            f"labels {_percent(self.labels)}, {owners}confidence {_percent(self.confidence)} (largest difference "
+            f"{self.confidence_difference} of 255) equal to {self.reference} on {self.images} images"
+        )
+
+
+def compare_engines(reference: Engine, engine: Engine, images: Iterable[np.ndarray]) -> Agreement:
+    """Run both engines, which are open, on the images.
+
+    Args:
+        reference: believed; for the same number of images at once as the other.
+        engine: under test. A batch is filled with copies of one image.
+        images: RGB uint8 [H, W, 3] of any size; they are resized.
+
+    Raises:
+        EngineError: one of them failed.
+        ValueError: there are no images.
+    """
+    height, width = reference.info.input_size
+    count = pixels = labels = superpixels = confident = largest = 0
+    has_superpixels = reference.info.has_superpixels
+    for image in images:
+        resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        batch = np.repeat(resized[None], engine.batch_size, axis=0)  # (B, H, W, 3)
+        expected = masks({name: array.copy() for name, array in reference.infer(batch).items()}, reference.info)
+        came = masks(engine.infer(batch), engine.info)
+        difference = np.abs(expected["confidence"].astype(int) - came["confidence"].astype(int))
+        count += 1
+        pixels += expected["labels"].size
+        labels += int((expected["labels"] == came["labels"]).sum())
+        confident += int((difference <= CONFIDENCE_TOLERANCE).sum())
+        largest = max(largest, int(difference.max()))
+        if has_superpixels:
+            superpixels += int((expected["superpixels"] == came["superpixels"]).sum())
+    if not count:
+        raise ValueError("no images to compare the engine on")
+    return Agreement(
+        images=count,
+        labels=labels / pixels,
+        superpixels=superpixels / pixels if has_superpixels else None,
+        confidence=confident / pixels,
+        confidence_difference=largest,
+        reference=reference.description,
+    )
+
+
+def masks(outputs: dict[str, np.ndarray], info: ModelInfo) -> dict[str, np.ndarray]:
+    """Labels, confidence and superpixels [B, H, W] at network size, from what an engine of this model gives."""
+    return outputs
+
+
+def _percent(share: float) -> str:
+    # Never rounded up to the threshold that it missed.
+    return f"{np.floor(share * 1e5) / 1e3:g} %"

@@ -1,0 +1,146 @@
+"""The engine `tensorrt`: prepared once, checked against the model, run by one context."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from seg_perception.engines.base import Engine, EngineError
+from seg_perception.engines.tensorrt.agreement import Agreement
+from seg_perception.engines.tensorrt.api import TensorRt, TensorRtError
+from seg_perception.engines.tensorrt.cuda import Cuda
+from seg_perception.engines.tensorrt.executor import Executor
+from seg_perception.engines.tensorrt.options import BuildOptions
+from seg_perception.engines.tensorrt.prepare import Preparation, PreparedEngine
+from seg_perception.model.model_file import ModelInfo
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+logger = logging.getLogger(__name__)
+
+Check = Callable[[Engine], Agreement | None]  # an open engine -> how far it agrees; None where it cannot be checked
+
+
+class DisagreementError(EngineError):
+    """An engine computes something else than its model, and is not put into use. One line with the figures."""
+
+
+class TensorRtEngine(Engine):
+    """Runs the model in TensorRT; see `Engine` for arguments and calls.
+
+    `open` takes the engine out of the cache or builds it, which takes minutes, and checks it once against another engine.
+
+    Args:
+        info, threads, precision, batch_size: see `Engine`. `threads` has no meaning here.
+        tensorrt, cuda: what it runs on.
+        preparation: where its engine comes from.
+        options: how that is built; its `max_batch` is at least `batch_size`.
+        check: how far it agrees with the model, asked once for each built engine.
+        threshold: least share of pixels on which it must.
+
+    Raises:
+        EngineError: there is no device.
+        ValueError: an argument is outside its range.
+    """
+
+    name = "tensorrt"
+
+    def __init__(
+        self,
+        info: ModelInfo,
+        threads: int,
+        precision: str,
+        batch_size: int,
+        *,
+        tensorrt: TensorRt,
+        cuda: Cuda,
+        preparation: Preparation,
+        options: BuildOptions,
+        check: Check,
+        threshold: float,
+    ) -> None:
+        super().__init__(info, threads, precision, batch_size)
+        if not cuda.device_count():
+            raise EngineError(f"engine tensorrt needs an NVIDIA GPU: {cuda.why_no_device()}; or choose another engine")
+        if options.max_batch < batch_size:
+            raise ValueError(f"the engine is built for 1 to {options.max_batch} images, asked for {batch_size}")
+        self._tensorrt = tensorrt
+        self._cuda = cuda
+        self._preparation = preparation
+        self._options = options
+        self._check = check
+        self._threshold = threshold
+        self._engine: trt.ICudaEngine | None = None
+        self._executor: Executor | None = None
+        self._description = self.name
+
+    @property
+    def description(self) -> str:
+        return self._description
+
+    def open(self) -> None:
+        if self._executor is not None:
+            return
+        prepared = self._preparation.engine(self.info.path, self._options)
+        try:
+            self._load(prepared)
+        except TensorRtError as error:
+            if prepared.built:
+                raise
+            # Whole and of this key, and still refused: what the key does not know of has changed.
+            logger.warning("%s; it is built again", error)
+            self._preparation.cache.remove(prepared.name)
+            prepared = self._preparation.engine(self.info.path, self._options)
+            self._load(prepared)
+        try:
+            self._require_agreement(prepared)
+        except BaseException:
+            self.close()
+            raise
+
+    def infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        if self._executor is None:
+            raise EngineError("engine tensorrt is not open; call open() first")
+        self._check_image(image)
+        outputs = self._executor.run({"image": image})
+        return {name: outputs[name] for name in self.output_names}
+
+    def close(self) -> None:
+        if self._executor is not None:
+            self._executor.close()
+        self._executor = None
+        self._engine = None
+
+    def _load(self, prepared: PreparedEngine) -> None:
+        self._cuda.set_device(0)
+        device = self._cuda.device(0)
+        engine = self._tensorrt.engine(prepared.plan)
+        missing = set(self.output_names) - {spec.name for spec in self._tensorrt.tensors(engine)}
+        if missing:
+            raise TensorRtError(f"engine {prepared.name} has no output {', '.join(sorted(missing))}")
+        self._executor = Executor(self._tensorrt, self._cuda, engine, self.batch_size, mapped=device.integrated)
+        self._engine = engine
+        self._description = (
+            f"tensorrt {self._tensorrt.name} {self._tensorrt.version} {device.name}, {self._options.precision}"
+        )
+
+    def _require_agreement(self, prepared: PreparedEngine) -> None:
+        """Check the engine unless it has been; what was found is kept with it."""
+        kept = prepared.manifest.get("agreement")
+        agreement = Agreement(**kept) if kept else self._check(self)
+        if agreement is None:
+            return
+        if not kept:
+            self._preparation.cache.note_agreement(prepared.name, prepared.manifest, asdict(agreement))
+            logger.info("TensorRT engine %s: %s", prepared.name, agreement)
+        if agreement.least < self._threshold:
+            raise DisagreementError(
+                f"TensorRT engine {prepared.name} is not used: {agreement}, expected {100 * self._threshold:g} %; "
+                f"`seg_perception build-engine {self.info.path} --precision {self._options.precision} --check-data "
+                "DIR_OR_BAG` names the layers, --precision fp32 may help"
+            )

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+from seg_perception.engines.base import Engine, EngineError, NoEngineError
+from seg_perception.engines.onnxruntime import OnnxRuntimeEngine
+from seg_perception.engines.tensorrt.api import TensorRt
+from seg_perception.engines.tensorrt.make import make_engine, stored_images
+from seg_perception.engines.tensorrt.options import TensorRtSettings
+from seg_perception.engines.tensorrt.progress import BuildProgress
+from seg_perception.model.model_file import read_model_info
+from test.seg_perception.engines.tensorrt.software_cuda import NoDevice
+from test.seg_perception.tiny_model import INPUT_SIZE, grid_cells, tiny_labels
+
+pytest.importorskip("tensorrt_rtx", reason="pip install tensorrt-rtx-cu13 (Linux x86-64, no GPU needed)")
+
+from test.seg_perception.engines.tensorrt.software_runtime import SoftwareCuda, SoftwareTensorRt
+
+
+@dataclass
+class Bench:
+    """A robot with a device in software, and engines made for it."""
+
+    model: Path
+    cache: Path
+    cuda: SoftwareCuda = field(default_factory=SoftwareCuda)
+    runs: Path | None = None  # another model than the engine was built from, to compute something else
+    progress: list[BuildProgress] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.module = SoftwareTensorRt(lambda plan: self.runs or self.model)
+
+    def engine(self, tensorrt_precision: str = "", batch: int = 1, **settings) -> Engine:
+        info = read_model_info(self.model)
+
+        def other() -> Engine:
+            return OnnxRuntimeEngine(info, 1, "f32", batch)
+
+        return make_engine(
+            info,
+            1,
+            "f32",
+            batch,
+            tensorrt=TensorRt(self.module, "tensorrt_rtx"),
+            cuda=self.cuda,
+            settings=TensorRtSettings(tensorrt_precision, cache=str(self.cache), **settings),
+            on_progress=self.progress.append,
+            fallback=other,
+            reference=other,
+        )
+
+
+@pytest.fixture(scope="module")
+def built(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with this model's engine for one image, not yet checked."""
+    folder = tmp_path_factory.mktemp("cache") / "engines"
+    with Bench(model, folder).engine(threshold=0.0):
+        return folder
+
+
+@pytest.fixture
+def bench(model: Path, built: Path, tmp_path: Path) -> Bench:
+    return Bench(model, Path(shutil.copytree(built, tmp_path / "engines")))
+
+
+def images(count: int = 1) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (count, *INPUT_SIZE, 3), np.uint8)
+
+
+def opposite(path: Path, model: Path) -> Path:
+    """A model that gives other labels: the engine under test computes it, as one that overflows would."""
+    proto = onnx.load(str(model))
+    weights = next(tensor for tensor in proto.graph.initializer if tensor.name == "weights")
+    weights.CopyFrom(onnx.numpy_helper.from_array(np.zeros(2, np.float32), "weights"))
+    onnx.save(proto, str(path))
+    return path
+
+
+@pytest.mark.parametrize("integrated", [True, False])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_it_builds_checks_and_computes_what_the_graph_says(
+    model: Path, tmp_path: Path, integrated: bool, batch: int
+) -> None:
+    bench = Bench(model, tmp_path / "engines")
+    bench.cuda.integrated = integrated
+    batch_images = images(batch)
+    engine = bench.engine(batch=batch)
+    with engine:
+        outputs = engine.infer(batch_images)
+        np.testing.assert_array_equal(outputs["labels"], tiny_labels(batch_images))
+        np.testing.assert_array_equal(outputs["confidence"], batch_images[..., 2])
+        np.testing.assert_array_equal(outputs["superpixels"], np.stack([grid_cells(INPUT_SIZE)] * batch))
+        assert engine.name == "tensorrt"
+        assert "Software, fp32" in engine.description
+        assert bench.progress
+        with pytest.raises(ValueError, match="image is uint8"):
+            engine.infer(images(batch + 1))
+    assert bench.cuda.held == {}  # what was taken is given back
+    bench.progress.clear()
+    with engine:
+        engine.infer(batch_images)
+    assert bench.progress == []  # from the cache
+    assert bench.cuda.held == {}
+
+
+def test_an_engine_that_disagrees_is_not_put_into_use(
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.runs = opposite(tmp_path / "opposite.onnx", bench.model)
+    with bench.engine() as engine:
+        assert engine.name == "onnxruntime"
+        np.testing.assert_array_equal(engine.infer(images())["labels"], tiny_labels(images()))
+    assert "is not used: labels" in caplog.text
+    assert "--check-data DIR_OR_BAG` names the layers" in caplog.text
+    caplog.clear()
+    with bench.engine() as engine:  # what was found is kept with the engine
+        assert engine.name == "onnxruntime"
+    with bench.engine(threshold=0.0) as engine:
+        assert engine.name == "tensorrt"
+    assert bench.cuda.held == {}
+
+
+def test_without_a_reference_it_is_used_unchecked_and_that_is_said(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none() -> Engine:
+        raise NoEngineError("no inference engine is installed")
+
+    engine = make_engine(
+        read_model_info(bench.model),
+        1,
+        "f32",
+        1,
+        tensorrt=TensorRt(bench.module, "tensorrt_rtx"),
+        cuda=bench.cuda,
+        settings=TensorRtSettings(cache=str(bench.cache)),
+        on_progress=bench.progress.append,
+        fallback=none,
+        reference=none,
+    )
+    with engine:
+        assert engine.name == "tensorrt"
+    assert "is used unchecked: no inference engine is installed" in caplog.text
+
+
+def test_an_engine_that_does_not_load_is_built_again_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    with bench.engine():
+        pass
+    bench.progress.clear()
+    bench.module.refuse = "The engine plan file is not compatible with this version of TensorRT"
+    with bench.engine() as engine:
+        assert engine.name == "onnxruntime"
+    assert "not compatible with this version of TensorRT; it is built again" in caplog.text
+    assert bench.progress
+    assert bench.cuda.held == {}
+
+
+@pytest.mark.parametrize("call", ["cudaMalloc", "cudaHostAlloc", "cudaStreamCreateWithFlags", "cudaSetDevice"])
+def test_no_memory_on_the_device_is_one_line_and_the_fallback(
+    bench: Bench, call: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.cuda.integrated = False
+    bench.cuda.fail[call] = 2
+    with bench.engine() as engine:
+        assert engine.name == "onnxruntime"
+        assert f"{call} failed: told to fail (error 2)" in engine.description
+    assert bench.cuda.held == {}
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "said"),
+    [("cudaStreamQuery", 700, "the device is lost to this process"), ("cudaMemcpyAsync", 1, "told to fail")],
+)
+def test_a_device_that_fails_in_mid_run_loses_no_image(
+    bench: Bench, call: str, code: int, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.cuda.integrated = False
+    with bench.engine() as engine:
+        assert engine.name == "tensorrt"
+        bench.cuda.fail[call] = code
+        np.testing.assert_array_equal(engine.infer(images())["labels"], tiny_labels(images()))
+        assert engine.name == "onnxruntime"
+        assert said in engine.description
+    assert said in caplog.text
+
+
+def test_a_run_that_tensorrt_refuses_says_its_reason(bench: Bench) -> None:
+    with bench.engine() as engine:
+        bench.module.run_fails = "IExecutionContext::enqueueV3: Error Code 3"
+        engine.infer(images())
+        assert "the engine did not run: IExecutionContext::enqueueV3" in engine.description
+
+
+def test_an_engine_that_stops_answering_does_not_hang_the_robot(bench: Bench) -> None:
+    with bench.engine() as engine:
+        executor = engine._wanted._executor  # type: ignore[attr-defined]
+        executor._timeout_s = 0.05
+        bench.cuda.stuck = True
+        np.testing.assert_array_equal(engine.infer(images())["labels"], tiny_labels(images()))
+        assert "has not answered for 0.05 s" in engine.description
+
+
+def test_without_a_device_or_with_a_wrong_precision_it_is_refused_at_once(bench: Bench) -> None:
+    bench.cuda = NoDevice()  # type: ignore[assignment]
+    with pytest.raises(EngineError, match="engine tensorrt needs an NVIDIA GPU: no NVIDIA driver is loaded"):
+        bench.engine()
+    bench.cuda = SoftwareCuda()
+    with pytest.raises(ValueError, match="computes in float32, asked for int8"):
+        bench.engine(tensorrt_precision="int8")
+
+
+def test_the_stored_images_are_there() -> None:
+    found = list(stored_images())
+    assert len(found) == 3
+    assert all(image.shape[2] == 3 and image.dtype == np.uint8 for image in found)
+    assert cv2.absdiff(cv2.resize(found[0], (64, 48)), cv2.resize(found[1], (64, 48))).mean() > 5
