@@ -54,7 +54,7 @@ class RandomScaleCropFlip:
         hue_degrees: shift drawn from -+ the value.
 
     Raises:
-        ValueError: a scale, a resize or a share outside its range.
+        ValueError: a scale, a resize, a share or a padding outside its range.
     """
 
     size: tuple[int, int]
@@ -98,10 +98,12 @@ class RandomScaleCropFlip:
         inside = place(np.zeros_like(labels), scale, x, y, self.size, mirror) != IGNORE  # (h, w), a rectangle
         image = place(image, scale, x, y, self.size, mirror)
         labels = place(labels, scale, x, y, self.size, mirror)
-        rows, columns = extent(inside.any(1)), extent(inside.any(0))
-        crop = np.empty(image.shape, np.uint8 if all(value.is_integer() for value in self.padding) else np.float32)
+        is_whole = all(float(value).is_integer() for value in self.padding)
+        crop = np.empty(image.shape, np.uint8 if is_whole else np.float32)
         crop[:] = self.padding
-        crop[rows, columns] = self.change_colours(image[rows, columns], generator)
+        if inside.any():  # a sliver of less than a pixel may miss all of them
+            rows, columns = extent(inside.any(1)), extent(inside.any(0))
+            crop[rows, columns] = self.change_colours(image[rows, columns], generator)
         return crop, labels
 
     def change_colours(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -175,9 +177,9 @@ def place(
 
 
 def extent(present: np.ndarray) -> slice:
-    """From the first to the last true entry of bool (n,)."""
+    """From the first to the last true entry of bool (n,), of which there is one."""
     places = np.flatnonzero(present)
-    return slice(places[0], places[-1] + 1) if len(places) else slice(0, 0)
+    return slice(places[0], places[-1] + 1)
 
 
 def has_variety(labels: np.ndarray, max_class_share: float) -> bool:

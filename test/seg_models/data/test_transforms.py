@@ -110,6 +110,15 @@ def test_what_lies_outside_the_image_is_exactly_zero_once_normalised_whatever_th
             assert (np.abs(normalised[~outside]) > 0).any(-1).all()  # nothing of the padding is mixed into the image
 
 
+@pytest.mark.parametrize("distortion", [False, True])
+def test_an_image_of_less_than_a_pixels_height_leaves_an_empty_crop(distortion):
+    image, labels = np.zeros((1, 200, 3), np.uint8), np.zeros((1, 200), np.uint8)
+    transform = RandomScaleCropFlip((40, 40), (0.5, 0.5), photometric_distortion=distortion, padding=(1, 2, 3))
+    crops = [transform(image, labels, np.random.default_rng(seed)) for seed in range(20)]
+    assert any((crop == (1, 2, 3)).all() and (moved == IGNORE).all() for crop, moved in crops)
+    assert all(crop.dtype == np.uint8 for crop, _ in crops)  # whole numbers, given as integers
+
+
 def test_the_contrast_turns_about_the_images_own_brightness_not_the_paddings():
     dark = np.full((20, 20, 3), 40, np.uint8)
     padded = RandomScaleCropFlip((40, 40), (0.5, 0.5), brightness=0, saturation=0, hue_degrees=0)
