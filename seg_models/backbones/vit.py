@@ -57,6 +57,14 @@ def tokens_to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     return tokens.transpose(1, 2).unflatten(2, grid)
 
 
+def resize_tokens(tokens: Tensor, built: tuple[int, int], grid: tuple[int, int], mode: str = "bicubic") -> Tensor:
+    """Learned tokens (B, rows * cols, D) of the grid `built` for another grid; the tokens themselves where it is the same."""
+    if grid == built:
+        return tokens
+    resized = F.interpolate(tokens_to_map(tokens, built), size=grid, mode=mode, align_corners=False)  # (B, D, *grid)
+    return resized.flatten(2).transpose(1, 2)
+
+
 class TokenBackbone(nn.Module):
     """A timm vision transformer that gives the outputs of chosen blocks.
 
@@ -207,11 +215,7 @@ class TokenBackbone(nn.Module):
         prefix, spatial = embedding[:, :-patches], embedding[:, -patches:]
         if prefix.shape[1] == 0:
             prefix = embedding.new_zeros(1, self.prefix_tokens, self.width)
-        if grid != self.grid:
-            resized = F.interpolate(
-                tokens_to_map(spatial, self.grid), size=grid, mode=self.position_resize, align_corners=False
-            )  # (1, D, rows, cols)
-            spatial = resized.flatten(2).transpose(1, 2)
+        spatial = resize_tokens(spatial, self.grid, grid, self.position_resize)
         return torch.cat([prefix, spatial], dim=1)
 
     def encode(self, tokens: Tensor, grid: tuple[int, int]) -> list[Tensor]:

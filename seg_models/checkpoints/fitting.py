@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_models.backbones.vit import TokenBackbone, tokens_to_map
+from seg_models.backbones.vit import TokenBackbone, resize_tokens
 from seg_models.checkpoints.backbones import resize_bias_table
 from seg_models.checkpoints.reading import CheckpointError
 from seg_models.checkpoints.segvit import resize_queries
@@ -145,9 +144,8 @@ def resize_positions(embedding: Tensor, backbone: TokenBackbone, where: str = "t
             f"{where} has position embeddings of {count} patches, which is no square grid; "
             f"build the model with the image_size of the checkpoint (the model's grid is {backbone.grid})"
         )
-    spatial = tokens_to_map(embedding[:, prefix:], (side, side))  # (1, D, n, n)
-    spatial = F.interpolate(spatial, size=backbone.grid, mode=backbone.position_resize, align_corners=False)
-    return torch.cat([embedding[:, :prefix], spatial.flatten(2).transpose(1, 2)], dim=1)
+    spatial = resize_tokens(embedding[:, prefix:], (side, side), backbone.grid, backbone.position_resize)
+    return torch.cat([embedding[:, :prefix], spatial], dim=1)
 
 
 def _some(items: list[str], count: int = 3) -> str:

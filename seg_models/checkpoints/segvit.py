@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from seg_models.backbones.vit import tokens_to_map
+from seg_models.backbones.vit import resize_tokens
 from seg_models.checkpoints.mmsegmentation import rename
 
 State = Mapping[str, Tensor]
@@ -66,8 +65,7 @@ def resize_queries(queries: Tensor, grid: tuple[int, int]) -> Tensor:
     side = round(len(queries) ** 0.5)
     if side * side != len(queries):
         return queries
-    plane = tokens_to_map(queries[None], (side, side))  # (1, D, n, n)
-    return F.interpolate(plane, size=grid, mode="bicubic", align_corners=False).flatten(2)[0].t()
+    return resize_tokens(queries[None], (side, side), grid)[0]
 
 
 def _head_tensors(name: str, value: Tensor, owner: str) -> dict[str, Tensor]:

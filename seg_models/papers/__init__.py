@@ -1,4 +1,4 @@
 """What the papers print: their tables as data (a YAML file a paper), and which configuration of `build_model` each row is.
 
-The way in is `python -m seg_models.summary`.
+May import `build`, to make them. The way in is `python -m seg_models.summary`.
 """

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_models.backbones.vit import tokens_to_map
+from seg_models.backbones.vit import resize_tokens
 from seg_models.segmentation_model import resize_bilinear
 
 Grid = tuple[int, int]
@@ -243,11 +243,7 @@ class QueryUpsampling(nn.Module):
 
     def forward(self, taps: list[Tensor], grid: Grid) -> Tensor:
         """Taps (B, N_i, C) -> tokens (B, rows * cols, D) for a grid; the queries are resized where it is another."""
-        queries = self.queries[None]  # (1, rows * cols, D)
-        if grid != self.grid:
-            plane = tokens_to_map(queries, self.grid)  # (1, D, rows, cols)
-            plane = F.interpolate(plane, size=grid, mode="bicubic", align_corners=False)
-            queries = plane.flatten(2).transpose(1, 2)
+        queries = resize_tokens(self.queries[None], self.grid, grid)  # (1, rows * cols, D)
         queries = queries.expand(taps[0].shape[0], -1, -1)  # (B, rows * cols, D)
         for project, layers, tap in zip(self.projects, self.stages, taps, strict=True):
             memory = project(tap)  # (B, N_i, D)

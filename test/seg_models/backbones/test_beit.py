@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import onnx
 import onnxruntime
 import pytest
@@ -27,13 +29,22 @@ def test_beit_bias_of_another_grid_is_resized_and_its_class_token_entries_kept()
     torch.testing.assert_close(constant, shifted, atol=1e-12, rtol=1e-9)  # float64 rounding
 
 
-@pytest.mark.parametrize("level", ["ORT_ENABLE_BASIC", "ORT_ENABLE_ALL"])
-def test_an_exported_bias_is_not_made_a_constant_of_every_layer_when_onnx_runtime_loads_the_file(tmp_path, level):
-    """A matrix a head and layer over all pairs of tokens: 0.5 GB for BEiT-B at 480x480, and 3.2 GB on the way to it."""
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> tuple[Path, int]:
+    """A tiny BEiT's deployment graph, not yet seen by ONNX Runtime, and the number of its tokens."""
     model = tiny_model("linear", 3, (96, 128), backbone=BEIT).eval()
-    tokens = 1 + model.backbone.grid[0] * model.backbone.grid[1]
-    file, loaded = tmp_path / "model.onnx", tmp_path / "loaded.onnx"
+    file = tmp_path_factory.mktemp("beit") / "model.onnx"
     onnx.save(deployment_graph(DeploymentModel(model).eval()), str(file))
+    return file, 1 + model.backbone.grid[0] * model.backbone.grid[1]
+
+
+@pytest.mark.parametrize("level", ["ORT_ENABLE_BASIC", "ORT_ENABLE_ALL"])
+def test_an_exported_bias_is_not_made_a_constant_of_every_layer_when_onnx_runtime_loads_the_file(
+    exported, tmp_path, level
+):
+    """A matrix a head and layer over all pairs of tokens: 0.5 GB for BEiT-B at 480x480, and 3.2 GB on the way to it."""
+    file, tokens = exported
+    loaded = tmp_path / "loaded.onnx"
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     options.optimized_model_filepath = str(loaded)
