@@ -11,7 +11,10 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
+from seg_models.architectures.conv_linear import ConvLinear
+from seg_models.architectures.fpn import FPN
 from seg_models.architectures.linear import LinearBaseline
+from seg_models.architectures.lraspp import LRASPP
 from seg_models.architectures.regproxy.model import RegProxy
 from seg_models.architectures.regproxy.pilot import RegProxyPilot
 from seg_models.architectures.rsseg.model import RSSeg
@@ -20,7 +23,7 @@ from seg_models.architectures.segmenter import Segmenter
 from seg_models.architectures.segvit.model import SegViT, SegViTPyramid
 from seg_models.architectures.segvit.shrunk import SegViTShrunk, ShrunkBackbone
 from seg_models.architectures.superpixel_transformer.model import SuperpixelTransformer
-from seg_models.backbones.conv import conv_backbone
+from seg_models.backbones.conv import ConvBackbone, conv_backbone
 from seg_models.backbones.cswin import CSWinBackbone
 from seg_models.backbones.swin import SwinBackbone
 from seg_models.backbones.vit import TokenBackbone
@@ -41,7 +44,10 @@ ARCHITECTURES = (
     "segvit_shrunk",
 )
 
-# Options of `superpixel_transformer` that shape the backbone; see `ConvBackbone`.
+# Heads of other papers on the same convolutional backbones, to hold the Superpixel Transformer against.
+BASELINES = ("conv_linear", "lraspp", "fpn")
+
+# Options of `superpixel_transformer` and BASELINES that shape the backbone; see `ConvBackbone`.
 CONV_OPTIONS = ("gradient_checkpointing",)
 
 # Options of the models on plain transformers that shape the backbone; see `TokenBackbone`.
@@ -91,7 +97,7 @@ def build_model(
     """Build an architecture on a timm backbone.
 
     Args:
-        name: one of ARCHITECTURES.
+        name: one of ARCHITECTURES or BASELINES.
         backbone: timm model name.
         num_classes: K.
         image_size: (H, W) of the network's input.
@@ -121,9 +127,13 @@ def build_model(
         """The transformer backbone, with its options taken out of `options`; `defaults` are the architecture's own."""
         return TokenBackbone(backbone, image_size, **defaults | backbone_arguments(constructor, TOKEN_BACKBONE_OPTIONS))
 
+    def conv(constructor: Callable[..., Any], *strides: int) -> ConvBackbone:
+        """The convolutional backbone with maps at these strides, with its options taken out of `options`."""
+        return conv_backbone(backbone, strides, **backbone_arguments(constructor, CONV_OPTIONS))
+
     if name == "superpixel_transformer":
-        conv = conv_backbone(backbone, (2, 8, 32), **backbone_arguments(SuperpixelTransformer, CONV_OPTIONS))
-        return SuperpixelTransformer(conv, num_classes, image_size, **options)
+        pixels = conv(SuperpixelTransformer, 2, 8, 32)
+        return SuperpixelTransformer(pixels, num_classes, image_size, **options)
     if name == "linear":
         return LinearBaseline(tokens(LinearBaseline), num_classes, image_size, **options)
     if name == "segmenter":
@@ -149,7 +159,13 @@ def build_model(
         arguments = backbone_arguments(SegViTShrunk, TOKEN_BACKBONE_OPTIONS + SHRUNK_OPTIONS)
         shrunk = ShrunkBackbone(backbone, image_size, **SEGVIT_ENCODER, **arguments)
         return SegViTShrunk(shrunk, num_classes, image_size, **options)
-    near = difflib.get_close_matches(name, ARCHITECTURES, n=3, cutoff=0.3) or ARCHITECTURES
+    if name == "conv_linear":
+        return ConvLinear(conv(ConvLinear, 8, 32), num_classes, image_size, **options)
+    if name == "lraspp":
+        return LRASPP(conv(LRASPP, 8, 32), num_classes, image_size, **options)
+    if name == "fpn":
+        return FPN(conv(FPN, 4, 8, 16, 32), num_classes, image_size, **options)
+    near = difflib.get_close_matches(name, ARCHITECTURES + BASELINES, n=3, cutoff=0.3) or ARCHITECTURES
     raise ModelError(f"unknown architecture {name!r}; near names: {', '.join(near)}")
 
 
