@@ -58,6 +58,7 @@ class Scale:
         size: (H, W) of the crops and of the network.
         steps, batch_size, lr: of AdamW, with a linear warm-up over a tenth of the steps and a linear decay to 0.
         contestants: the models.
+        pretrained: start from ImageNet weights, where a package ships them.
     """
 
     size: tuple[int, int]
@@ -65,6 +66,7 @@ class Scale:
     batch_size: int
     lr: float
     contestants: tuple[Contestant, ...]
+    pretrained: bool = False
 
 
 VIT = "vit_tiny_patch16_384"
@@ -205,9 +207,14 @@ def score(model: SegmentationModel, data: FolderDataset, size: tuple[int, int], 
 
 
 def build(contestant: Contestant, num_classes: int, scale: Scale) -> SegmentationModel:
-    """The model, with fresh weights."""
+    """The model, with fresh weights, or the backbone's of ImageNet if the scale says so."""
     return build_model(
-        contestant.architecture, contestant.backbone, num_classes, scale.size, **copy.deepcopy(contestant.options)
+        contestant.architecture,
+        contestant.backbone,
+        num_classes,
+        scale.size,
+        scale.pretrained,
+        **copy.deepcopy(contestant.options),
     )
 
 

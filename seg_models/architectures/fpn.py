@@ -1,7 +1,7 @@
 """Feature pyramid for segmentation: the semantic branch of Panoptic Feature Pyramid Networks (Kirillov et al., 2019, 3.1).
 
-    maps at strides 4, 8, 16, 32 --1x1 conv each, summed from the top down, 3x3 conv--> a pyramid of one width
-    each level --(3x3 conv, group norm, ReLU, bilinear x2) until stride 4--> sum --1x1 conv--> scores --bilinear--> pixels
+maps at strides 4, 8, 16, 32 --1x1 conv each, summed from the top down, 3x3 conv--> a pyramid of one width
+each level --(3x3 conv, group norm, ReLU, bilinear x2) until stride 4--> sum --1x1 conv--> scores --bilinear--> pixels
 """
 
 from __future__ import annotations
@@ -56,13 +56,8 @@ class FPN(SegmentationModel):
         channels = check_maps(backbone, LEVELS)
         self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
         self.smooth = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in channels)
-        # Level i is at stride 4 * 2^i and so passes i blocks, each of which doubles its size; level 0 passes one that does not.
-        self.branch = nn.ModuleList(
-            nn.ModuleList(
-                _block(width if step == 0 else branch_width, branch_width, groups) for step in range(max(level, 1))
-            )
-            for level in range(LEVELS)
-        )
+        # Level i is at stride 4 * 2^i and passes i blocks, each of which doubles its size; level 0 passes one that does not.
+        self.branch = nn.ModuleList(_branch(width, branch_width, groups, level) for level in range(LEVELS))
         self.classifier = nn.Conv2d(branch_width, num_classes, 1)
 
     def forward(self, image: Tensor) -> Prediction:
@@ -72,13 +67,9 @@ class FPN(SegmentationModel):
         for level in reversed(range(LEVELS - 1)):
             maps[level] = maps[level] + F.interpolate(maps[level + 1], scale_factor=2.0, mode="nearest")
         total: Tensor | None = None
-        for level, (x, smooth, blocks) in enumerate(zip(maps, self.smooth, self.branch, strict=True)):
-            x = smooth(x)
-            for block in blocks:
-                x = block(x)
-                if level > 0:
-                    x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-            total = x if total is None else total + x  # (B, branch_width, H/4, W/4)
+        for x, smooth, branch in zip(maps, self.smooth, self.branch, strict=True):
+            x = branch(smooth(x))  # (B, branch_width, H/4, W/4)
+            total = x if total is None else total + x
         assert total is not None
         return Prediction(upsample_and_crop(self.classifier(total), padded, image))
 
@@ -87,5 +78,15 @@ class FPN(SegmentationModel):
         return {"cross_entropy": cross_entropy(prediction.logits, labels)}
 
 
-def _block(channels: int, width: int, groups: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.GroupNorm(groups, width), nn.ReLU())
+def _branch(width: int, branch_width: int, groups: int, level: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for step in range(max(level, 1)):
+        channels = width if step == 0 else branch_width
+        layers += [
+            nn.Conv2d(channels, branch_width, 3, padding=1, bias=False),
+            nn.GroupNorm(groups, branch_width),
+            nn.ReLU(),
+        ]
+        if level > 0:
+            layers.append(nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=False))
+    return nn.Sequential(*layers)

@@ -34,9 +34,7 @@ class LRASPP(SegmentationModel):
 
     backbone: ConvBackbone
 
-    def __init__(
-        self, backbone: ConvBackbone, num_classes: int, image_size: tuple[int, int], width: int = 128
-    ) -> None:
+    def __init__(self, backbone: ConvBackbone, num_classes: int, image_size: tuple[int, int], width: int = 128) -> None:
         super().__init__(num_classes, image_size)
         if width < 1:
             raise ValueError(f"width is {width}; expected at least 1")

@@ -60,7 +60,13 @@ def test_lraspp_equals_torchvisions_head():
     shallow, deep = model.backbone.channels
     head = torchvision.models.segmentation.lraspp.LRASPPHead(shallow, deep, 4, 24).eval()
     ours = model.state_dict()
-    pairs = {"cbr.0": "reduce.0", "cbr.1": "reduce.1", "scale.1": "gate", "low_classifier": "shallow", "high_classifier": "deep"}
+    pairs = {
+        "cbr.0": "reduce.0",
+        "cbr.1": "reduce.1",
+        "scale.1": "gate",
+        "low_classifier": "shallow",
+        "high_classifier": "deep",
+    }
     head.load_state_dict(
         {key: ours[f"{pairs[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}"] for key in head.state_dict()}
     )
