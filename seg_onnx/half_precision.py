@@ -17,7 +17,7 @@ twice, and the file is then refused; hence this one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import onnx
@@ -66,8 +66,12 @@ class HalfPrecisionError(ValueError):
     """A graph that cannot be converted."""
 
 
-def to_half(proto: onnx.ModelProto) -> onnx.ModelProto:
+def to_half(proto: onnx.ModelProto, keep: Collection[str] = ()) -> onnx.ModelProto:
     """A float16 copy of a float32 model whose inputs and outputs are integers, as the deployment model's are.
+
+    Args:
+        proto: the model; it is not changed.
+        keep: names of tensors that are to be made in float32, too.
 
     Raises:
         HalfPrecisionError: a graph with floating inputs or outputs, with branches, loops or functions, one whose types
@@ -84,7 +88,10 @@ def to_half(proto: onnx.ModelProto) -> onnx.ModelProto:
     if model.functions:
         raise HalfPrecisionError(f"the model has a function, {model.functions[0].name}; expected a plain graph")
     floats = float_tensors(model)
-    kept = score_outputs(graph) | position_outputs(graph) | stem_outputs(graph)
+    unknown = set(keep) - {name for node in graph.node for name in node.output}
+    if unknown:
+        raise HalfPrecisionError(f"no node makes {', '.join(sorted(unknown))}, which should stay float32")
+    kept = score_outputs(graph) | position_outputs(graph) | stem_outputs(graph) | set(keep)
     weights = {tensor.name: tensor for tensor in graph.initializer if tensor.name in floats}
     names = {name for node in graph.node for name in node.output} | {tensor.name for tensor in graph.initializer}
     is_half: dict[str, bool] = {}  # of the float tensors that nodes have made

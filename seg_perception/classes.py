@@ -172,7 +172,9 @@ def _class_map(content: dict[Any, Any], names: Sequence[str], palette: np.ndarra
                 )
         parts = _names(settings.get("of"), names, f"{where}: class {own_name!r}")
         if not parts:
-            raise ClassMapError(f"{where}: class {own_name!r} is made of nothing; expected names of the model's classes")
+            raise ClassMapError(
+                f"{where}: class {own_name!r} is made of nothing; expected names of the model's classes"
+            )
         threshold = everywhere
         if "confidence" in settings:
             threshold = _confidence(settings["confidence"], f"{where}: class {own_name!r}: confidence")

@@ -126,12 +126,12 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         check_module.add_arguments(check)
         check.set_defaults(run=check_module.run)
     elif command in ("build-engine", "cache"):
-        from seg_perception.engines.tensorrt import command as engine_module
+        from seg_perception import engine_commands
 
         if command == "cache":
-            engine_module.add_cache_arguments(cache)
+            engine_commands.add_cache_arguments(cache)
         else:
-            engine_module.add_build_arguments(build_engine)
+            engine_commands.add_build_arguments(build_engine)
     return parser
 
 

@@ -26,7 +26,9 @@ def ros_findings(environment: Mapping[str, str] = os.environ) -> Iterator[Findin
     try:
         importlib.import_module("rclpy")
     except ImportError as error:
-        yield Finding("ROS 2", "rclpy", f"not usable: {_line(error)}", "warning", "the node cannot run here", INSTALL_ROS)
+        yield Finding(
+            "ROS 2", "rclpy", f"not usable: {_line(error)}", "warning", "the node cannot run here", INSTALL_ROS
+        )
         return
     yield Finding("ROS 2", "rclpy", f"{_version('rclpy')}, distribution {environment.get('ROS_DISTRO', 'not sourced')}")
     yield from _middleware(environment)

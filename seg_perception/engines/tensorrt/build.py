@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class BuildRequest:
         options = dict(fields["options"])
         capability = options["compute_capability"]
         options["compute_capability"] = None if capability is None else (capability[0], capability[1])
+        options["keep_fp32"] = tuple(options["keep_fp32"])
         paths = {name: Path(fields[name]) for name in ("model", "out")}
         timing = {name: Path(fields[name]) if fields[name] else None for name in ("timing_in", "timing_out")}
         return cls(
@@ -92,7 +93,7 @@ def build(request: BuildRequest, tensorrt: TensorRt, report: Report) -> list[str
             "export it with a dynamic batch"
         )
     builder = tensorrt.builder()
-    network = tensorrt.network(builder, typed_model(request.model, options.precision, report))
+    network = tensorrt.network(builder, typed_model(request.model, options, report))
     marked = tensorrt.mark_outputs(network, list(request.outputs))
     config = tensorrt.configure(
         builder,
@@ -116,22 +117,31 @@ def build(request: BuildRequest, tensorrt: TensorRt, report: Report) -> list[str
     return marked
 
 
-def typed_model(path: Path, precision: str, report: Report) -> bytes | Path:
+def typed_model(path: Path, options: BuildOptions, report: Report) -> bytes | Path:
     """The model with the types that TensorRT is to compute in: the file itself, or a converted copy.
 
     Raises:
-        ValueError: the file cannot give this precision.
+        ValueError: the file cannot give this precision, or is not converted here and so keeps no more in float32.
         EngineError: it has to be converted and the package for that is missing.
     """
     file_precision = model_precision(path)
-    if not check_file(precision, file_precision, path):
+    if not check_file(options.precision, file_precision, path):
+        if options.keep_fp32:
+            raise ValueError(
+                f"model file {path} is {file_precision} already; tensors can be kept in fp32 only where a float32 file is "
+                "converted: export it with `python -m seg_models.export --precision float32`"
+            )
         return path
     report("converting to half floats", 0.0)
-    return half_model(path)
+    return half_model(path, options.keep_fp32)
 
 
-def half_model(path: Path) -> bytes:
+def half_model(path: Path, keep: Collection[str] = ()) -> bytes:
     """A float32 model file with what vision models can bear turned into half floats; see `seg_onnx.half_precision`.
+
+    Args:
+        path: the file.
+        keep: names of further tensors that stay float32.
 
     Raises:
         EngineError: the package `onnx` is not installed.
@@ -147,7 +157,7 @@ def half_model(path: Path) -> bytes:
             f"({last_line(error)}): `pip install onnx`, or export it with `python -m seg_models.export "
             "--precision float16`"
         ) from error
-    return to_half(onnx.load(os.fspath(path))).SerializeToString()
+    return to_half(onnx.load(os.fspath(path)), keep).SerializeToString()
 
 
 def model_precision(path: Path) -> str:

@@ -69,6 +69,7 @@ def make_engine(
         workspace_mb=settings.workspace_mb,
         optimization_level=settings.optimization_level,
         dla_core=settings.dla_core,
+        keep_fp32=settings.keep_fp32,
         timeout_s=settings.timeout_s,
     )
     check_file(options.precision, file_precision, info.path)

@@ -24,6 +24,7 @@ class BuildOptions:
         optimization_level: 0 (quick to build) to 5 (quick to run).
         dla_core: a DLA core's index, -1 for the GPU alone.
         compute_capability: such as (8, 9): build for this GPU instead of the machine's own; TensorRT for RTX alone.
+        keep_fp32: names of the model's tensors that fp16 leaves in 32-bit floats, beside those that it always does.
         timeout_s: a build that takes longer is ended.
 
     Raises:
@@ -36,6 +37,7 @@ class BuildOptions:
     optimization_level: int = 3
     dla_core: int = -1
     compute_capability: tuple[int, int] | None = None
+    keep_fp32: tuple[str, ...] = ()
     timeout_s: float = 3600.0
 
     def __post_init__(self) -> None:
@@ -47,6 +49,10 @@ class BuildOptions:
             raise ValueError(f"workspace is {self.workspace_mb} MB, expected 0 (TensorRT's choice) or more")
         if not 0 <= self.optimization_level <= 5:
             raise ValueError(f"optimization level is {self.optimization_level}, expected 0 to 5")
+        if self.keep_fp32 and self.precision not in ("fp16", "best"):
+            raise ValueError(
+                f"tensors to keep in fp32 were named, the precision is {self.precision}, expected fp16 or best"
+            )
         if self.timeout_s <= 0:
             raise ValueError(f"time limit of a build is {self.timeout_s} s, expected more than 0")
 
@@ -59,6 +65,7 @@ class BuildOptions:
         fields = asdict(self)
         del fields["timeout_s"]
         fields["compute_capability"] = list(self.compute_capability) if self.compute_capability else None
+        fields["keep_fp32"] = list(self.keep_fp32)
         return fields
 
 
@@ -69,7 +76,7 @@ class TensorRtSettings:
     Attributes:
         precision: one of PRECISIONS; empty: what the engine's own "f32" or "fast" means for the file.
         while_building: "wait" or "fallback", see `ChangeoverEngine`.
-        workspace_mb, optimization_level, dla_core, timeout_s: see `BuildOptions`.
+        workspace_mb, optimization_level, dla_core, keep_fp32, timeout_s: see `BuildOptions`.
         cache: folder of the engines; empty: the user's.
         cache_limit_mb: most megabytes that engines take there.
         threshold: least share of pixels on which an engine must agree with the model to be used; 0: it is not asked.
@@ -80,6 +87,7 @@ class TensorRtSettings:
     workspace_mb: int = 0
     optimization_level: int = 3
     dla_core: int = -1
+    keep_fp32: tuple[str, ...] = ()
     timeout_s: float = 3600.0
     cache: str = ""
     cache_limit_mb: int = 4096

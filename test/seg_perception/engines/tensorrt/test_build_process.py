@@ -78,9 +78,13 @@ def test_half_floats_come_from_a_float32_file_or_an_exported_one(tmp_path: Path)
     half = onnx.load_from_string(half_model(SHIPPED))
     onnx.checker.check_model(half)
     assert any(tensor.data_type == TensorProto.FLOAT16 for tensor in half.graph.initializer)
+    with pytest.raises(ValueError, match="no node makes nothing_like_it, which should stay float32"):
+        half_model(SHIPPED, ["nothing_like_it"])
     exported = write_tiny_model(tmp_path / "m.onnx", changes={"precision": "float16"})
-    assert build_module.typed_model(exported, "fp16", lambda phase, share: None) == exported
-    assert build_module.typed_model(exported, "best", lambda phase, share: None) == exported
+    assert build_module.typed_model(exported, BuildOptions("fp16"), lambda phase, share: None) == exported
+    assert build_module.typed_model(exported, BuildOptions("best"), lambda phase, share: None) == exported
+    with pytest.raises(ValueError, match="is float16 already; tensors can be kept in fp32 only where a float32 file"):
+        build_module.typed_model(exported, BuildOptions("fp16", keep_fp32=("weighted",)), lambda phase, share: None)
 
 
 def test_without_the_onnx_package_the_way_to_half_floats_is_said(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
@@ -100,7 +104,7 @@ def test_without_the_onnx_package_the_way_to_half_floats_is_said(monkeypatch: py
 def test_a_precision_that_the_file_cannot_give_is_refused(tmp_path: Path, file: str, asked: str, said: str) -> None:
     path = write_tiny_model(tmp_path / "m.onnx", changes={"precision": file})
     with pytest.raises(ValueError, match=said):
-        build_module.typed_model(path, asked, lambda phase, share: None)
+        build_module.typed_model(path, BuildOptions(asked), lambda phase, share: None)
 
 
 def test_a_model_that_tensorrt_cannot_read_gives_one_line_that_names_the_node(
