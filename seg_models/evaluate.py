@@ -52,7 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--mode", choices=MODES, default="resize", help="default: %(default)s, as the robot does")
     parser.add_argument("--window", type=int, help="side of the windows of slide (default: the network's input)")
     parser.add_argument(
-        "--stride", type=int, help="of slide (default: the window, 32 less for Segmenter; docs/training.md has the papers')"
+        "--stride",
+        type=int,
+        help="of slide (default: the window, 32 less for Segmenter; docs/training.md has the papers')",
     )
     parser.add_argument(
         "--small-inputs", choices=SMALL_INPUTS, help="of slide (default: the architecture's released way)"

@@ -11,6 +11,7 @@ import os
 import random
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -192,3 +193,21 @@ def hostile_checkpoints(good: bytes, marker: Path) -> dict[str, bytes]:
         "nothing": saved(None),
         "header of safetensors": struct.pack("<Q", 2**63) + b"{",
     }
+
+
+def png(rows: list[list[int]], bits: int, colour_type: int = 0, chunks: bytes = b"") -> bytes:
+    """A PNG with values of 1 to 16 bits as they are given, a channel after the other; `chunks` lie in front of the pixels."""
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour_type]
+    lines = b""
+    for row in rows:
+        digits = "".join(format(value, f"0{bits}b") for value in row)
+        digits += "0" * (-len(digits) % 8)
+        lines += b"\0" + int(digits, 2).to_bytes(len(digits) // 8, "big")
+    header = struct.pack(">IIBBBBB", len(rows[0]) // channels, len(rows), bits, colour_type, 0, 0, 0)
+    parts = (png_chunk(b"IHDR", header), chunks, png_chunk(b"IDAT", zlib.compress(lines)), png_chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    """One part of a PNG, with its checksum."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

@@ -24,7 +24,9 @@ import yaml
 from tqdm import tqdm
 
 from seg_models.data.folder import FolderDataError
+from seg_models.data.image_files import ImageFileError, read_image, read_mask
 from seg_models.losses import IGNORE
+from seg_models.messages import one_line
 
 ADE20K_CLASSES = 150
 ADE20K_SPLITS = {"train": "training", "val": "validation"}
@@ -93,7 +95,10 @@ def ade20k_classes(source: Path) -> list[dict]:
     path = source / "objectInfo150.txt"
     if not path.is_file():
         raise FolderDataError(f"no {path}; expected the folder ADEChallengeData2016 as it is in its archive")
-    lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise FolderDataError(f"{path} is no text in UTF-8: {error}") from error
     names = [line[-1].strip() for line in lines if line[0].strip().isdigit()]
     if len(names) != ADE20K_CLASSES:
         raise FolderDataError(f"{path} names {len(names)} classes; expected {ADE20K_CLASSES}")
@@ -110,6 +115,28 @@ def cityscapes_classes() -> list[dict]:
     return [{"id": i, "name": name, "color": list(colour)} for i, (_, name, colour) in enumerate(CITYSCAPES)]
 
 
+def read_pair(source: Path, image: Path, mask: Path) -> np.ndarray:
+    """A mask's ids (H, W), once it and its image were found whole, of one size and inside `source`.
+
+    Raises:
+        FolderDataError: they are not.
+    """
+    for path in (image, mask):
+        if not path.exists():
+            raise FolderDataError(f"{path} is not there or damaged; expected ids")
+        if not path.resolve().is_relative_to(source.resolve()):
+            raise FolderDataError(
+                f"{path} is a link out of {source}, to {path.resolve()}; expected the folder as unpacked"
+            )
+    try:
+        size, ids = read_image(image).shape[:2], read_mask(mask)
+    except ImageFileError as error:
+        raise FolderDataError(f"{error}; get it again") from error
+    if ids.shape != size:
+        raise FolderDataError(f"{mask} is {ids.shape}, its image {size}; same size expected")
+    return ids
+
+
 def convert(kind: str, source: Path, target: Path, copy: bool = False) -> dict[str, int]:
     """Write the folder data set. One that was stopped is begun anew by the same call.
 
@@ -123,7 +150,8 @@ def convert(kind: str, source: Path, target: Path, copy: bool = False) -> dict[s
         images of each split.
 
     Raises:
-        FolderDataError: `target` is finished already, or `source` lacks a split or a mask, or a mask has an unknown value.
+        FolderDataError: `target` is finished already, or `source` lacks a split or a mask, a mask has an unknown value, or
+            one of `read_pair`.
     """
     if (target / "classes.yaml").exists():
         raise FolderDataError(f"{target} already holds a data set; delete it or choose another folder")
@@ -140,14 +168,12 @@ def convert(kind: str, source: Path, target: Path, copy: bool = False) -> dict[s
         (target / "images" / split).mkdir(parents=True, exist_ok=True)
         (target / "labels" / split).mkdir(parents=True, exist_ok=True)
     for split, image, mask, name in tqdm(pairs, desc=kind, unit="image", disable=not sys.stderr.isatty()):
-        labels = cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)
-        if labels is None or labels.ndim != 2:
-            raise FolderDataError(
-                f"{mask} is {'not there or damaged' if labels is None else 'in colour'}; expected ids"
-            )
+        labels = read_pair(source, image, mask)
         if labels.max() >= len(table):
             raise FolderDataError(f"{mask} holds the value {labels.max()}; expected 0 to {len(table) - 1}")
-        cv2.imwrite(str(target / "labels" / split / f"{name}.png"), table[labels])
+        written = target / "labels" / split / f"{name}.png"
+        if not cv2.imwrite(str(written), table[labels]):
+            raise FolderDataError(f"{written} cannot be written; is the disk full?")
         place = target / "images" / split / f"{name}{image.suffix}"
         place.unlink(missing_ok=True)
         if copy:
@@ -174,8 +200,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         counts = convert(args.kind, args.source, args.target, args.copy)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f"error: {one_line(error, 1500)}", file=sys.stderr)
         return 2
     print(f"{args.target}: {counts['train']} images to train on, {counts['val']} to validate on")
     return 0

@@ -11,14 +11,15 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from seg_models.data.image_files import ImageFileError, read_image, read_mask
 from seg_models.data.labels import read_label_table
 from seg_models.losses import IGNORE
+from seg_models.messages import one_line, shown
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -34,12 +35,18 @@ def read_names(path: str | Path) -> frozenset[str]:
     """Names of images, a line each; empty lines and what follows a # are left out.
 
     Raises:
-        FolderDataError: no such file.
+        FolderDataError: no such file, or one that is no text.
     """
     path = Path(path)
     if not path.is_file():
         raise FolderDataError(f"no list of images at {path}; expected a text file, the name of an image in each line")
-    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FolderDataError(
+            f"{path} is no text in UTF-8: {error}; expected the name of an image in each line"
+        ) from error
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
     return frozenset(line for line in lines if line)
 
 
@@ -106,24 +113,22 @@ class FolderDataset(Dataset[tuple[Tensor, Tensor]]):
         Raises:
             FolderDataError: a file that cannot be decoded, sizes that differ, or an id that is no class.
         """
-        image = cv2.imread(str(self.images[index]), cv2.IMREAD_COLOR)
-        labels = cv2.imread(str(self.masks[index]), cv2.IMREAD_UNCHANGED)
-        if image is None or labels is None:
-            broken = self.images[index] if image is None else self.masks[index]
-            raise FolderDataError(f"{broken} cannot be decoded as an image; replace it or delete the pair")
+        try:
+            image, labels = read_image(self.images[index]), read_mask(self.masks[index])
+        except ImageFileError as error:
+            raise FolderDataError(f"{error}; replace it or delete the pair") from error
         if labels.shape != image.shape[:2]:
             raise FolderDataError(
                 f"{self.masks[index]} is {labels.shape}, its image {image.shape[:2]}; same size expected"
             )
         unknown = (labels >= len(self.table.names)) & (labels != self.table.ignore_index)
         if unknown.any():
-            ids = np.unique(labels[unknown]).tolist()
-            raise FolderDataError(
-                f"{self.masks[index]} holds ids {ids}; expected 0..{len(self.table.names) - 1} or {self.table.ignore_index}"
-            )
+            ids = shown(np.unique(labels[unknown]).tolist())
+            last, ignored = len(self.table.names) - 1, self.table.ignore_index
+            raise FolderDataError(f"{self.masks[index]} holds ids {ids}; expected 0..{last} or {ignored}")
         if self.table.ignore_index != IGNORE:
-            labels = np.where(labels == self.table.ignore_index, IGNORE, labels).astype(np.uint8)
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels
+            labels = np.where(labels == self.table.ignore_index, IGNORE, labels)
+        return image, labels.astype(np.uint8, copy=False)
 
     def __getitem__(self, key: int) -> tuple[Tensor, Tensor]:
         """Image (3, H, W), uint8 unless the transform says otherwise, and int64 labels (H, W), transformed.
@@ -165,7 +170,30 @@ class EpochShuffle(Sampler[int]):
         return iter((self.epoch * self.size + share).tolist())
 
 
-class ResumableLoader(DataLoader[tuple[Tensor, Tensor]]):
+class FolderLoader(DataLoader[Any]):
+    """A loader whose processes' errors are the line that a FolderDataset raised, not the text of their traceback."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Batches.
+
+        Raises:
+            FolderDataError: what the data set refuses, or a process that was ended from outside.
+        """
+        try:
+            yield from super().__iter__()
+        except FolderDataError as error:
+            # PyTorch raises the error of a process anew with the whole traceback as its text, at whose end it stands.
+            raise FolderDataError(str(error).rpartition(f"{FolderDataError.__name__}: ")[2].strip()) from error
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise FolderDataError(
+                f"a loader process ended: {one_line(error, 200)}; lower data.workers or data.batch_size, or give the "
+                "machine more (shared) memory"
+            ) from error
+
+
+class ResumableLoader(FolderLoader):
     """A loader over an EpochShuffle that a checkpoint can hold: a resumed epoch goes on with the batch after it.
 
     Args:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from seg_models.data.camera import CameraAugmentation
-from seg_models.data.folder import EpochShuffle, FolderDataset, ResumableLoader, read_names
+from seg_models.data.folder import EpochShuffle, FolderDataset, FolderLoader, ResumableLoader, read_names
 from seg_models.data.labels import LabelTable
 from seg_models.data.transforms import GREY, RandomScaleCropFlip, Resize
 from seg_models.losses import IGNORE
@@ -70,7 +70,7 @@ def loaders(
     common: dict[str, Any] = {"num_workers": data.workers, "worker_init_fn": one_thread_a_worker}
     return (
         ResumableLoader(train, sampler, data.batch_size, drop_last=True, **common),
-        DataLoader(ProcessShare(val, rank, world), data.batch_size, **common),
+        FolderLoader(ProcessShare(val, rank, world), data.batch_size, **common),
         train.table,
     )
 

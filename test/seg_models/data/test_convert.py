@@ -87,6 +87,28 @@ def colours_instead_of_ids(source: Path) -> None:
     write(source / "annotations/training/ADE_00000001.png", np.zeros((2, 2, 3), np.uint8))
 
 
+def empty_image(source: Path) -> None:
+    (source / "images/training/ADE_00000001.jpg").write_bytes(b"")
+
+
+def half_an_image(source: Path) -> None:
+    path = source / "images/training/ADE_00000001.jpg"
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def link_out_of_the_tree(source: Path) -> None:
+    path = source / "images/training/ADE_00000001.jpg"
+    path.symlink_to(path.rename(source.parent / "elsewhere.jpg"))
+
+
+def mask_of_another_size(source: Path) -> None:
+    write(source / "annotations/training/ADE_00000001.png", np.zeros((3, 2), np.uint8))
+
+
+def names_that_are_no_text(source: Path) -> None:
+    (source / "objectInfo150.txt").write_bytes(b"1\t\xff\n")
+
+
 def no_names(source: Path) -> None:
     (source / "objectInfo150.txt").unlink()
 
@@ -104,6 +126,11 @@ def no_validation(source: Path) -> None:
     [
         (wrong_value, "holds the value 151; expected 0 to 150"),
         (colours_instead_of_ids, "is in colour; expected ids"),
+        (empty_image, "ADE_00000001.jpg is empty"),
+        (half_an_image, "it is a JPEG that is cut off"),
+        (link_out_of_the_tree, "is a link out of"),
+        (mask_of_another_size, "is (3, 2), its image (2, 2); same size expected"),
+        (names_that_are_no_text, "is no text in UTF-8"),
         (no_names, "as it is in its archive"),
         (too_few_names, "names 1 classes; expected 150"),
         (no_validation, "has 1 images to train on and 0 to validate on; expected ade20k as unpacked"),

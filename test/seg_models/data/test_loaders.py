@@ -66,6 +66,20 @@ def test_training_crops_are_padded_with_the_models_mean_so_that_the_network_sees
     assert (coloured.flatten(1).sum(1) <= 1).all()  # the image's own unlabelled corner, see write_folder
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("split", [0, 1], ids=["train", "val"])
+def test_an_error_in_a_loader_process_is_its_one_line(tmp_path, workers, split):
+    made = recipe(tmp_path)
+    made = dataclasses.replace(made, data=dataclasses.replace(made.data, workers=workers))
+    broken = tmp_path / ("images/train/0003.png", "images/val/0003.png")[split]
+    broken.write_bytes(broken.read_bytes()[:100])
+    with pytest.raises(FolderDataError) as error:
+        list(loaders(made)[split])
+    assert str(error.value) == (
+        f"{broken} cannot be decoded as an image, it is a PNG that is cut off; replace it or delete the pair"
+    )
+
+
 def test_more_processes_than_the_training_images_fill_are_refused(tmp_path):
     made = recipe(tmp_path, batch_size=4)
     loaders(made)
