@@ -7,14 +7,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 import yaml
 
-from benchmarks import architectures, export_table, load_memory, precision
+from benchmarks import architectures, export_table, load_memory, precision, profile
 from seg_models.build import ARCHITECTURES
+from seg_models.export.graph import DeploymentModel, deployment_graph
 from seg_models.papers.configurations import CONFIGURATIONS
 from seg_models.summary import multiply_accumulates
+from test.seg_models.tiny_models import tiny_model
 
 
 @pytest.mark.parametrize("scale", architectures.SCALES.values(), ids=architectures.SCALES)
@@ -104,3 +107,40 @@ def test_the_memory_of_a_loading_model_is_measured_in_a_process_of_its_own(capsy
         size, peak, loaded, with_image = (float(row[i]) for i in (1, 3, 4, 5))
         assert size == pytest.approx(shipped.stat().st_size / 1e6, abs=0.5)
         assert size / 2 < loaded <= peak <= with_image < 1000
+
+
+@pytest.fixture(scope="module")
+def named_model(tmp_path_factory):
+    """The graph of a tiny Superpixel Transformer, its nodes named by the export."""
+    path = tmp_path_factory.mktemp("profile") / "model.onnx"
+    model = tiny_model("superpixel_transformer", image_size=(64, 96)).eval()
+    onnx.save(deployment_graph(DeploymentModel(model.deployed())), path)
+    return path
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_the_profile_knows_every_part_of_an_exported_model(named_model, engine, capsys):
+    pytest.importorskip(engine, reason=f"{engine} is not installed")
+    assert profile.main([str(named_model), "--engine", engine, "--precision", "f32", "--runs", "5"]) == 0
+    rows = [line.split(" | ")[0].strip("| ") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    parts = set(rows[: rows.index("kind")])
+    assert {"backbone", "hypercolumn", "cross-attention", "self-attention", "association", "painting"} <= parts
+    assert profile.UNNAMED not in parts
+
+
+def test_layers_without_a_name_belong_to_the_part_before():
+    layers = [
+        profile.Layer("Cast_1", ("/_to_copy",), "Convert", 1.0),
+        profile.Layer("Multiply_7", ("Multiply_7", "backbone.blocks.0/relu"), "Convolution", 2.0),
+        profile.Layer("Multiply_9", ("Multiply_9",), "Convolution", 4.0),
+        profile.Layer("Softmax_3", ("/softmax",), "Softmax", 8.0),
+    ]
+    kinds, parts = profile.shares(layers)
+    assert kinds == {"Softmax": 8.0, "Convolution": 6.0, "Convert": 1.0}
+    assert parts == {"painting": 8.0, "backbone": 6.0, "input": 1.0}
+
+
+def test_a_file_that_cannot_be_profiled_is_said_in_one_line(tmp_path, capsys):
+    (tmp_path / "m.onnx").write_text("no model")
+    assert profile.main([str(tmp_path / "m.onnx")]) == 2
+    assert "not an ONNX file" in capsys.readouterr().err

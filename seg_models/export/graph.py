@@ -29,6 +29,7 @@ from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
 from seg_models.data.labels import LabelTable
+from seg_models.export.node_names import name_after_modules
 from seg_models.segmentation_model import SegmentationModel
 from seg_onnx.half_precision import to_half
 
@@ -164,6 +165,7 @@ def deployment_graph(deployment: DeploymentModel) -> onnx.ModelProto:
     assert program is not None
     simplify(program.model)
     proto = program.model_proto
+    name_after_modules(proto)
     strip_debug_text(proto)
     cast_first(proto)
     return proto
