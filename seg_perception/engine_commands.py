@@ -156,7 +156,7 @@ def _check(options: argparse.Namespace, info: ModelInfo, build_options: BuildOpt
         tensorrt=tensorrt,
         cuda=cuda,
         preparation=preparation,
-        options=build_options,
+        choices=[build_options],
         check=no_check,
         threshold=0.0,
     )

@@ -63,6 +63,37 @@ class TensorSpec:
     shape: tuple[int, ...]
 
 
+class Kernels:
+    """The kernels that TensorRT for RTX compiles when it first runs an engine; seconds that need be spent only once.
+
+    TensorRT itself refuses what another GPU, driver or version compiled.
+
+    Args:
+        kept: from an earlier process; empty for none.
+    """
+
+    def __init__(self, kept: bytes) -> None:
+        self._kept = kept
+        self._cache: Any = None
+
+    def cache_of(self, config: Any) -> Any:
+        """The `IRuntimeCache` for a context that is made with this `IRuntimeConfig`."""
+        self._cache = config.create_runtime_cache()
+        if self._kept and not self._cache.deserialize(self._kept):
+            logger.info("kernels that were kept do not fit any more and are compiled anew")
+            self._kept = b""
+        return self._cache
+
+    @property
+    def new(self) -> bool:
+        """Whether some were compiled that were not kept."""
+        return self._cache is not None and not self._kept
+
+    def to_bytes(self) -> bytes:
+        """All of them, for the next process."""
+        return bytes(self._cache.serialize())
+
+
 def installed() -> list[str]:
     """Those of MODULES that are installed. A folder without code, as stub packages leave it, does not count."""
     found = []
@@ -318,10 +349,24 @@ class TensorRt:
             specs.append(TensorSpec(name, engine.get_tensor_mode(name) == modes.INPUT, dtype, shape))
         return specs
 
-    def execution_context(self, engine: trt.ICudaEngine) -> trt.IExecutionContext:
-        """A context of the engine; its device memory is taken here. Raises TensorRtError where that is not to be had."""
+    def execution_context(self, engine: trt.ICudaEngine, kernels: Kernels) -> trt.IExecutionContext:
+        """A context of the engine; its device memory is taken here.
+
+        Args:
+            engine: must outlive the context.
+            kernels: taken from here, and new ones added, where they are not in the engine itself.
+
+        Raises:
+            TensorRtError: the memory is not to be had.
+        """
         self.errors.clear()
-        context: trt.IExecutionContext | None = engine.create_execution_context()
+        context: trt.IExecutionContext | None
+        if self.is_rtx:
+            config: Any = engine.create_runtime_config()
+            config.set_runtime_cache(kernels.cache_of(config))
+            context = engine.create_execution_context(config)
+        else:
+            context = engine.create_execution_context()
         if context is None:
             raise self.explained("no execution context could be made")
         return context

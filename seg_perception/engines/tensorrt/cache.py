@@ -43,7 +43,7 @@ class Entry:
     Attributes:
         name: of its files, without suffix.
         manifest: `key`, `sha256`, `size`, `model`, `created` (seconds since 1970), `build_s`, `agreement`.
-        size: bytes of both files.
+        size: bytes of its files.
         used: when it was last loaded or built, seconds since 1970.
     """
 
@@ -140,25 +140,25 @@ class EngineCache:
         """The right to build this engine; see `FileLock`."""
         return FileLock(self.folder / f"{name}.lock", waiting)
 
-    # What TensorRT measured
+    # What TensorRT measured and compiled
 
-    def timing(self, name: str) -> bytes:
-        """A kept timing cache; empty where there is none that is whole."""
+    def kept(self, name: str) -> bytes:
+        """What was kept in a file of this name; empty where there is none that is whole and the user's own."""
         try:
-            kept = read_private(self.folder / name)
+            body = read_private(self.folder / name)
         except FileNotFoundError:
             return b""
         except (UntrustedFileError, OSError) as error:
-            logger.warning("timing cache left out: %s", error)
+            logger.warning("left out: %s", error)
             return b""
-        digest, body = kept[:_DIGEST_BYTES], kept[_DIGEST_BYTES:]
+        digest, body = body[:_DIGEST_BYTES], body[_DIGEST_BYTES:]
         if hashlib.sha256(body).digest() != digest:
-            logger.warning("timing cache %s is damaged and left out", self.folder / name)
+            logger.warning("%s is damaged and left out", self.folder / name)
             return b""
         return body
 
-    def keep_timing(self, name: str, body: bytes) -> None:
-        """Keep a timing cache for the next build."""
+    def keep(self, name: str, body: bytes) -> None:
+        """Keep bytes for the next time, with their digest."""
         with replacing(self.folder / name) as file:
             file.write(hashlib.sha256(body).digest() + body)
 
@@ -172,6 +172,8 @@ class EngineCache:
                 manifest = self._read_manifest(path.stem)
                 status = path.stat()
                 size = status.st_size + self._plan(path.stem).stat().st_size
+                kernels = self.folder / f"{path.stem}.kernels"
+                size += kernels.stat().st_size if kernels.exists() else 0
             except (OSError, ValueError):
                 continue
             found.append(Entry(path.stem, manifest, size, status.st_mtime))
@@ -200,13 +202,14 @@ class EngineCache:
         """Remove an engine; nothing happens where there is none."""
         self._manifest(name).unlink(missing_ok=True)
         self._plan(name).unlink(missing_ok=True)
+        (self.folder / f"{name}.kernels").unlink(missing_ok=True)
 
     def clear(self) -> int:
         """Remove every engine, timing cache and leftover; returns how many engines went. Builds in hand go on."""
         names = {path.stem for path in [*self.folder.glob("*.engine"), *self.folder.glob("*.json")]}
         for name in names:
             self.remove(name)
-        for path in self.folder.glob("timing-*.cache"):
+        for path in [*self.folder.glob("timing-*.cache"), *self.folder.glob("*.kernels")]:
             path.unlink(missing_ok=True)
         for path in [*self.folder.glob(".*.partial"), *self.folder.glob("*.lock")]:
             name = path.stem if path.suffix == ".lock" else path.name[1:].partition(".engine.")[0]

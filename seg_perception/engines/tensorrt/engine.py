@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from seg_perception.engines.base import Engine, EngineError
 from seg_perception.engines.tensorrt.agreement import Agreement
-from seg_perception.engines.tensorrt.api import TensorRt, TensorRtError
+from seg_perception.engines.tensorrt.api import Kernels, TensorRt, TensorRtError
 from seg_perception.engines.tensorrt.cuda import Cuda
 from seg_perception.engines.tensorrt.executor import Executor
 from seg_perception.engines.tensorrt.options import BuildOptions
@@ -39,7 +39,7 @@ class TensorRtEngine(Engine):
         info, threads, precision, batch_size: see `Engine`. `threads` has no meaning here.
         tensorrt, cuda: what it runs on.
         preparation: where its engine comes from.
-        options: how that is built; its `max_batch` is at least `batch_size`.
+        choices: how that is built: the first of these that agrees; their `max_batch` is at least `batch_size`.
         check: how far it agrees with the model, asked once for each built engine.
         threshold: least share of pixels on which it must.
 
@@ -60,19 +60,20 @@ class TensorRtEngine(Engine):
         tensorrt: TensorRt,
         cuda: Cuda,
         preparation: Preparation,
-        options: BuildOptions,
+        choices: Sequence[BuildOptions],
         check: Check,
         threshold: float,
     ) -> None:
         super().__init__(info, threads, precision, batch_size)
         if not cuda.device_count():
             raise EngineError(f"engine tensorrt needs an NVIDIA GPU: {cuda.why_no_device()}; or choose another engine")
-        if options.max_batch < batch_size:
-            raise ValueError(f"the engine is built for 1 to {options.max_batch} images, asked for {batch_size}")
+        largest = min(options.max_batch for options in choices)
+        if largest < batch_size:
+            raise ValueError(f"the engine is built for 1 to {largest} images, asked for {batch_size}")
         self._tensorrt = tensorrt
         self._cuda = cuda
         self._preparation = preparation
-        self._options = options
+        self._choices = tuple(choices)
         self._check = check
         self._threshold = threshold
         self._engine: trt.ICudaEngine | None = None
@@ -86,7 +87,17 @@ class TensorRtEngine(Engine):
     def open(self) -> None:
         if self._executor is not None:
             return
-        prepared = self._preparation.engine(self.info.path, self._options)
+        for options in self._choices[:-1]:
+            try:
+                self._open(options)
+            except DisagreementError as error:
+                logger.error("%s; trying the next", error)
+            else:
+                return
+        self._open(self._choices[-1])
+
+    def _open(self, options: BuildOptions) -> None:
+        prepared = self._preparation.engine(self.info.path, options)
         try:
             self._load(prepared)
         except TensorRtError as error:
@@ -95,10 +106,11 @@ class TensorRtEngine(Engine):
             # Whole and of this key, and still refused: what the key does not know of has changed.
             logger.warning("%s; it is built again", error)
             self._preparation.cache.remove(prepared.name)
-            prepared = self._preparation.engine(self.info.path, self._options)
+            prepared = self._preparation.engine(self.info.path, options)
             self._load(prepared)
         try:
             self._require_agreement(prepared)
+            self._keep_kernels(prepared)
         except BaseException:
             self.close()
             raise
@@ -123,11 +135,21 @@ class TensorRtEngine(Engine):
         missing = set(self.output_names) - {spec.name for spec in self._tensorrt.tensors(engine)}
         if missing:
             raise TensorRtError(f"engine {prepared.name} has no output {', '.join(sorted(missing))}")
-        self._executor = Executor(self._tensorrt, self._cuda, engine, self.batch_size, mapped=device.integrated)
-        self._engine = engine
-        self._description = (
-            f"tensorrt {self._tensorrt.name} {self._tensorrt.version} {device.name}, {self._options.precision}"
+        kernels = Kernels(self._preparation.cache.kept(f"{prepared.name}.kernels"))
+        self._executor = Executor(
+            self._tensorrt, self._cuda, engine, self.batch_size, mapped=device.integrated, kernels=kernels
         )
+        self._engine = engine
+        precision = prepared.manifest["key"]["options"]["precision"]
+        self._description = f"tensorrt: {self._tensorrt.name} {self._tensorrt.version}, {device.name}, {precision}"
+
+    def _keep_kernels(self, prepared: PreparedEngine) -> None:
+        """Run once, so that all kernels are there, and keep those that were compiled for that."""
+        assert self._executor is not None
+        self._executor.run({"image": np.zeros((self.batch_size, *self.info.input_size, 3), np.uint8)})
+        kernels = self._executor.kernels
+        if kernels.new:
+            self._preparation.cache.keep(f"{prepared.name}.kernels", kernels.to_bytes())
 
     def _require_agreement(self, prepared: PreparedEngine) -> None:
         """Check the engine unless it has been; what was found is kept with it."""
@@ -141,6 +163,6 @@ class TensorRtEngine(Engine):
         if agreement.least < self._threshold:
             raise DisagreementError(
                 f"TensorRT engine {prepared.name} is not used: {agreement}, expected {100 * self._threshold:g} %; "
-                f"`seg_perception build-engine {self.info.path} --precision {self._options.precision} --check-data "
-                "DIR_OR_BAG` names the layers, --precision fp32 may help"
+                f"`seg_perception build-engine {self.info.path} --precision "
+                f"{prepared.manifest['key']['options']['precision']} --check-data DIR_OR_BAG` names the layers"
             )

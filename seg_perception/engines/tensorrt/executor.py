@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seg_perception.engines.base import EngineError
-from seg_perception.engines.tensorrt.api import TensorRt, TensorSpec
+from seg_perception.engines.tensorrt.api import Kernels, TensorRt, TensorSpec
 from seg_perception.engines.tensorrt.cuda import Cuda, CudaError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Executor:
         engine: must outlive this.
         batch: images in every run; sets the first dimension of inputs that leave it open.
         mapped: whether host and device share memory (an integrated GPU), so that nothing is copied.
+        kernels: those that an earlier process compiled; kept as an attribute.
         timeout_s: a run that takes longer has hung.
 
     Raises:
@@ -60,19 +61,21 @@ class Executor:
         engine: trt.ICudaEngine,
         batch: int,
         mapped: bool,
+        kernels: Kernels,
         timeout_s: float = 10.0,
     ) -> None:
         self._tensorrt = tensorrt
         self._cuda = cuda
         self._timeout_s = timeout_s
         self._hung = False
+        self.kernels = kernels
         self._undo: list[tuple[str, Callable[[], None]]] = []
         self._context: trt.IExecutionContext | None = None
         self.buffers: dict[str, Buffer] = {}
         try:
             self._stream = cuda.stream_create()
             self._undo.append(("the stream", lambda: cuda.stream_destroy(self._stream)))
-            context = self._context = tensorrt.execution_context(engine)
+            context = self._context = tensorrt.execution_context(engine, kernels)
             specs = tensorrt.tensors(engine)
             for spec in specs:
                 if spec.is_input:

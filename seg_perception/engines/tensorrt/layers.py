@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from seg_perception.engines.base import EngineError, last_line
-from seg_perception.engines.tensorrt.api import TensorRt
+from seg_perception.engines.tensorrt.api import Kernels, TensorRt
 from seg_perception.engines.tensorrt.cuda import Cuda
 from seg_perception.engines.tensorrt.executor import Executor
 from seg_perception.engines.tensorrt.options import BuildOptions
@@ -203,7 +203,8 @@ class TensorRtLayers:
         prepared = self._preparation.engine(self._model, self._options, tuple(names))
         self._preparation.cache.remove(prepared.name)
         engine = self._tensorrt.engine(prepared.plan)
-        executor = Executor(self._tensorrt, self._cuda, engine, len(image), mapped=self._cuda.device(0).integrated)
+        mapped = self._cuda.device(0).integrated
+        executor = Executor(self._tensorrt, self._cuda, engine, len(image), mapped, Kernels(b""))
         try:
             outputs = executor.run({"image": image})
             return {name: outputs[name].copy() for name in names if name in outputs}

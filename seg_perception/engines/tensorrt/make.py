@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -73,6 +73,7 @@ def make_engine(
         timeout_s=settings.timeout_s,
     )
     check_file(options.precision, file_precision, info.path)
+    exact = replace(options, precision="fp32", keep_fp32=())
     stop = threading.Event()
     newest = _Newest(on_progress)
     preparation = Preparation(
@@ -91,7 +92,7 @@ def make_engine(
         tensorrt=tensorrt,
         cuda=cuda,
         preparation=preparation,
-        options=options,
+        choices=[options] if file_precision != "float32" or options.precision == "fp32" else [options, exact],
         check=StoredImagesCheck(reference) if settings.threshold else no_check,
         threshold=settings.threshold,
     )

@@ -96,7 +96,7 @@ class Preparation:
         out = self.cache.partial(name)
         timing_in, timing_out = out.with_suffix(".timing-in.partial"), out.with_suffix(".timing-out.partial")
         times = self.tensorrt.has_timing_cache
-        kept = self.cache.timing(key.timing_name()) if times else b""
+        kept = self.cache.kept(key.timing_name()) if times else b""
         if kept:
             timing_in.write_bytes(kept)
         request = BuildRequest(
@@ -113,7 +113,7 @@ class Preparation:
             marked = build_in_process(request, self.on_progress, self.stopped)
             build_s = time.monotonic() - start
             if timing_out.exists():
-                self.cache.keep_timing(key.timing_name(), timing_out.read_bytes())
+                self.cache.keep(key.timing_name(), timing_out.read_bytes())
             origin = {"model": model.name, "build_s": round(build_s, 1), "marked": marked}
             found = self.cache.store(name, key, out, origin)
         finally:

@@ -131,8 +131,27 @@ class SoftwareEngine:
     def get_tensor_shape(self, name: str) -> Any:
         return tensorrt_rtx.Dims([size if isinstance(size, int) else -1 for size in self.tensors[name].shape])
 
-    def create_execution_context(self) -> SoftwareContext:
+    def create_runtime_config(self) -> SoftwareRuntimeConfig:
+        return SoftwareRuntimeConfig()
+
+    def create_execution_context(self, config: SoftwareRuntimeConfig) -> SoftwareContext:
         return SoftwareContext(self)
+
+
+class SoftwareRuntimeConfig:
+    """Hands out a cache of kernels that takes back what such a cache gave, and nothing else."""
+
+    def create_runtime_cache(self) -> SoftwareRuntimeConfig:
+        return self
+
+    def set_runtime_cache(self, cache: SoftwareRuntimeConfig) -> bool:
+        return True
+
+    def serialize(self) -> bytes:
+        return b"kernels of this driver"
+
+    def deserialize(self, body: bytes) -> bool:
+        return body == self.serialize()
 
 
 class SoftwareContext:

@@ -184,14 +184,14 @@ def test_clear_leaves_a_build_in_hand_alone(cache: EngineCache) -> None:
 
 
 def test_a_timing_cache_comes_back_unless_it_is_damaged(cache: EngineCache) -> None:
-    assert cache.timing("timing-1.cache") == b""
-    cache.keep_timing("timing-1.cache", b"measured")
-    assert cache.timing("timing-1.cache") == b"measured"
+    assert cache.kept("timing-1.cache") == b""
+    cache.keep("timing-1.cache", b"measured")
+    assert cache.kept("timing-1.cache") == b"measured"
     path = cache.folder / "timing-1.cache"
     path.write_bytes(path.read_bytes()[:-1])
-    assert cache.timing("timing-1.cache") == b""
+    assert cache.kept("timing-1.cache") == b""
     path.write_bytes(b"")
-    assert cache.timing("timing-1.cache") == b""
+    assert cache.kept("timing-1.cache") == b""
 
 
 def test_the_agreement_is_kept_with_the_engine(cache: EngineCache) -> None:

@@ -12,6 +12,7 @@ import pytest
 from seg_perception.engines.base import Engine, EngineError, NoEngineError
 from seg_perception.engines.onnxruntime import OnnxRuntimeEngine
 from seg_perception.engines.tensorrt.api import TensorRt
+from seg_perception.engines.tensorrt.cache import EngineCache
 from seg_perception.engines.tensorrt.make import make_engine, stored_images
 from seg_perception.engines.tensorrt.options import TensorRtSettings
 from seg_perception.engines.tensorrt.progress import BuildProgress
@@ -110,6 +111,21 @@ def test_it_builds_checks_and_computes_what_the_graph_says(
     assert bench.cuda.held == {}
 
 
+def test_kernels_that_were_compiled_at_the_first_run_are_kept(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    (kept,) = bench.cache.glob("*.kernels")
+    assert b"kernels of this driver" in kept.read_bytes()
+    before = kept.stat().st_mtime_ns
+    with bench.engine():
+        pass
+    assert kept.stat().st_mtime_ns == before
+    EngineCache(bench.cache).keep(kept.name, b"kernels of another driver")
+    with bench.engine():
+        pass
+    assert "do not fit any more and are compiled anew" in caplog.text
+    assert b"kernels of this driver" in kept.read_bytes()
+
+
 def test_an_engine_that_disagrees_is_not_put_into_use(
     bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -124,6 +140,21 @@ def test_an_engine_that_disagrees_is_not_put_into_use(
         assert engine.name == "onnxruntime"
     with bench.engine(threshold=0.0) as engine:
         assert engine.name == "tensorrt"
+    assert bench.cuda.held == {}
+
+
+def test_half_floats_that_disagree_give_way_to_an_engine_in_full_floats(
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrong = opposite(tmp_path / "opposite.onnx", bench.model)
+    full = next(bench.cache.glob("*-fp32-*.engine")).read_bytes()
+    bench.module._model_of = lambda plan: bench.model if plan == full else wrong
+    with bench.engine("fp16") as engine:
+        assert engine.name == "tensorrt"
+        assert engine.description.endswith("Software, fp32")
+        np.testing.assert_array_equal(engine.infer(images())["labels"], tiny_labels(images()))
+    assert "fp16" in caplog.text
+    assert "is not used: labels" in caplog.text
     assert bench.cuda.held == {}
 
 
