@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from pathlib import Path
 
@@ -24,8 +23,11 @@ from seg_models.evaluation.protocol import (
     onnx_predictor,
     protocol_predictor,
 )
+from seg_models.evaluation.report import check_target, lines, write_figures
 from seg_models.evaluation.scoring import evaluate
+from seg_models.messages import one_line
 from seg_models.segmentation_model import SegmentationModel
+from seg_models.training.recipe import naming
 
 
 def model_of(args: argparse.Namespace, num_classes: int) -> SegmentationModel:
@@ -36,7 +38,9 @@ def model_of(args: argparse.Namespace, num_classes: int) -> SegmentationModel:
     """
     if args.checkpoint:
         return load_task(args.checkpoint).model
-    return released_model(released_recipe(args.recipe), args.released, num_classes)
+    recipe = released_recipe(args.recipe)
+    with naming(args.recipe):
+        return released_model(recipe, args.released, num_classes)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -82,6 +86,8 @@ def main(arguments: list[str] | None = None) -> int:
         min_short_side=args.min_short_side or 0,
     )
     try:
+        if args.json:
+            check_target(args.json)
         data = FolderDataset([args.data], args.split)
         if args.onnx:
             if protocol != Protocol(longest_ratio=args.longest_ratio):
@@ -99,30 +105,14 @@ def main(arguments: list[str] | None = None) -> int:
             raise ProtocolError(
                 f"the model has {classes} classes, {args.data} has {len(data.table.names)}; they must match"
             )
-        scores = evaluate(predict, data).scores()
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        scores, names = evaluate(predict, data).scores(), data.table.names
+        for line in lines(scores, names, f"{args.data}/{args.split}", len(data), protocol):
+            print(line)
+        if args.json:
+            write_figures(args.json, scores, names, str(args.data), args.split, len(data), protocol)
+    except (ValueError, OSError) as error:
+        print(f"error: {one_line(error, 1500)}", file=sys.stderr)
         return 2
-    for name, iou in zip(data.table.names, scores.iou, strict=True):
-        print(f"{name:>12}  " + ("not in the labels" if iou is None else f"{iou:.3f}"))
-    print(
-        f"mIoU {scores.miou:.4f}  pixel accuracy {scores.pixel_accuracy:.4f}  ({len(data)} images of {args.data}/{args.split})"
-    )
-    if args.mode == "resize":
-        print("each image squeezed into the network's input")
-    else:
-        print(", ".join(f"{key} {value}" for key, value in dataclasses.asdict(protocol).items()))
-    if args.json:
-        figures = {
-            "miou": scores.miou,
-            "pixel_accuracy": scores.pixel_accuracy,
-            "iou": dict(zip(data.table.names, scores.iou, strict=True)),
-            "images": len(data),
-            "data": str(args.data),
-            "split": args.split,
-            "protocol": dataclasses.asdict(protocol),
-        }
-        args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

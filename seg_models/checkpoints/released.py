@@ -26,7 +26,7 @@ from seg_models.architectures.segvit.shrunk import SegViTShrunk
 from seg_models.backbones.cswin import CSWinBackbone
 from seg_models.backbones.swin import SwinBackbone
 from seg_models.backbones.vit import TokenBackbone
-from seg_models.build import model_from_recipe
+from seg_models.build import model_from_recipe, outline_from_recipe
 from seg_models.checkpoints.backbones import backbone_kind, backbone_size, convert_backbone
 from seg_models.checkpoints.fitting import LoadReport, strict_load
 from seg_models.checkpoints.mmsegmentation import VISION_TRANSFORMER
@@ -112,13 +112,14 @@ def released_model(recipe: Recipe, released: Path, num_classes: int) -> Segmenta
     """A recipe's model with the weights of an authors' released file, in eval mode.
 
     Raises:
-        RecipeError: a file that holds a backbone alone.
-        CheckpointError: a file that does not hold exactly the model's weights.
+        RecipeError: a recipe of which no model can be built.
+        CheckpointError: a file that does not hold exactly the model's weights, such as one of a backbone alone.
     """
+    outline_from_recipe(recipe, num_classes)
     model = model_from_recipe(recipe, num_classes, pretrained=False)
     report = load_released(model, released)
     if report.untouched:
-        raise RecipeError(f"{released} has no {report.untouched[0]}; expected a whole model, found a backbone")
+        raise CheckpointError(f"{released} has no {report.untouched[0]}; expected a whole model, found a backbone")
     return model.eval()
 
 

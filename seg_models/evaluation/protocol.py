@@ -21,10 +21,13 @@ from seg_models.evaluation.inference import (
     segmenter_windows,
     segvit_windows,
 )
+from seg_models.messages import one_line
 from seg_models.segmentation_model import SegmentationModel
 
 # uint8 RGB (H, W, 3) -> uint8 labels (h, w), at any size
 Predict = Callable[[np.ndarray], np.ndarray]
+LARGEST_SIDE = 16_384  # pixels
+LARGEST_SCALE = 16
 MODES = ("resize", "whole", "slide")
 
 
@@ -84,10 +87,16 @@ def protocol_predictor(model: SegmentationModel, protocol: Protocol) -> Predict:
         if protocol.short_side or protocol.flip or protocol.scales != (1.0,) or protocol.min_short_side:
             raise ProtocolError("short sides, scales and flip are of the modes whole and slide; mode resize has none")
         return squeezed_predictor(model)
-    if not protocol.scales or min(protocol.scales) <= 0:
-        raise ProtocolError(f"scales are {protocol.scales}; expected positive numbers")
-    if protocol.min_short_side < 0:
+    if not protocol.scales or not all(0 < scale <= LARGEST_SCALE for scale in protocol.scales):
+        raise ProtocolError(f"scales are {protocol.scales}; expected positive numbers up to {LARGEST_SCALE}")
+    if not 0 <= protocol.min_short_side <= LARGEST_SIDE:
         raise ProtocolError(f"the smallest short side is {protocol.min_short_side}; expected pixels, such as 480")
+    if not 0 <= protocol.short_side <= LARGEST_SIDE:
+        raise ProtocolError(f"the short side is {protocol.short_side}; expected pixels, such as 512")
+    if not 1 <= protocol.longest_ratio <= LARGEST_SCALE:
+        raise ProtocolError(
+            f"the longest ratio is {protocol.longest_ratio:g}; expected 1 to {LARGEST_SCALE}, such as 4"
+        )
     windows = None
     if protocol.mode == "slide":
         windows = Windows(protocol.window, protocol.stride, protocol.small_inputs)
@@ -131,22 +140,31 @@ def onnx_predictor(path: Path) -> tuple[Predict, int]:
     """Labels of the squeezed image by ONNX Runtime, and the file's number of classes.
 
     Raises:
-        ProtocolError: no such file, or one without the contract's metadata.
+        ProtocolError: no such file, a broken one, or one without the contract's metadata.
     """
     import onnxruntime
 
     if not path.is_file():
         raise ProtocolError(f"no model at {path}")
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has a type of its own for each way in which a file can be broken
+        raise ProtocolError(f"{path} is no model that ONNX Runtime loads: {one_line(error, 300)}") from error
     properties = session.get_modelmeta().custom_metadata_map
     if not {"input_size", "class_names"} <= properties.keys():
         raise ProtocolError(
             f"{path} has no input_size and class_names in its metadata; expected a file of seg_models.export"
         )
-    height, width = json.loads(properties["input_size"])
+    try:
+        height, width = json.loads(properties["input_size"])
+        classes = len(json.loads(properties["class_names"]))
+        if not all(type(side) is int and 0 < side <= LARGEST_SIDE for side in (height, width)):
+            raise ValueError("sides of the input")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ProtocolError(f"{path} has damaged metadata, {one_line(error, 200)}; export it again") from error
 
     def predict(image: np.ndarray) -> np.ndarray:
         batch = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)[None]
         return session.run(["labels"], {"image": batch})[0][0]
 
-    return predict, len(json.loads(properties["class_names"]))
+    return predict, classes

@@ -28,8 +28,10 @@ from onnx_ir.passes import common as passes
 from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
+from seg_models.data.image_files import ImageFileError, read_image
 from seg_models.data.labels import LabelTable
 from seg_models.export.node_names import name_after_modules
+from seg_models.messages import one_line
 from seg_models.segmentation_model import SegmentationModel
 from seg_onnx.half_precision import to_half
 
@@ -287,10 +289,10 @@ def read_images(folder: Path, limit: int = 8) -> list[np.ndarray]:
     chosen = np.linspace(0, len(paths) - 1, min(len(paths), limit)).round().astype(int)
     images = []
     for path in (paths[i] for i in chosen):
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if image is None:
-            raise ExportError(f"{path} cannot be decoded as an image; replace or delete it")
-        images.append(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        try:
+            images.append(read_image(path))
+        except ImageFileError as error:
+            raise ExportError(f"{error}; replace or delete it") from error
     return images
 
 
@@ -317,6 +319,7 @@ def main(arguments: list[str] | None = None) -> int:
     from seg_models.checkpoints.released import released_model, released_recipe
     from seg_models.checkpoints.trained import load_task
     from seg_models.data.labels import read_label_table
+    from seg_models.training.recipe import naming
 
     parser = argparse.ArgumentParser(prog="python -m seg_models.export", description=(__doc__ or "").splitlines()[0])
     source = parser.add_mutually_exclusive_group(required=True)
@@ -347,14 +350,15 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             recipe = released_recipe(args.recipe)
             table = read_label_table(Path(recipe.data.roots[0]) / "classes.yaml")
-            model = released_model(recipe, args.released, len(table.names))
+            with naming(args.recipe):
+                model = released_model(recipe, args.released, len(table.names))
         data = recipe.data
         folder = args.images or Path(data.roots[0]) / "images" / data.val_split
         training_data = data.description or str(data.roots)
         origin = Origin(recipe.name, recipe.model.name, training_data, args.license, source_commit())
         figures = export_onnx(model, table, origin, args.out, read_images(folder), args.precision)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error, 1500)}", file=sys.stderr)
         return 2
     print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB); against PyTorch: {figures}")
     return 0

@@ -108,6 +108,9 @@ def test_windows_default_to_the_networks_input_and_the_released_treatment_of_sma
         (Protocol("resize", flip=True), "mode resize has none"),
         (Protocol("resize", min_short_side=48), "mode resize has none"),
         (Protocol("whole", min_short_side=-1), "the smallest short side is -1; expected pixels, such as 480"),
+        (Protocol("whole", short_side=-5), "the short side is -5; expected pixels"),
+        (Protocol("whole", longest_ratio=float("nan")), "the longest ratio is nan; expected 1 to 16"),
+        (Protocol("whole", scales=(1e9,)), "expected positive numbers up to 16"),
         (Protocol("crop"), "mode is 'crop'; expected one of resize, whole, slide"),
         (Protocol("whole", scales=(0.0,)), r"scales are \(0.0,\); expected positive numbers"),
         (Protocol("slide", window=32, stride=64), "stride is 64; expected 1 to the window's size, 32"),
@@ -196,3 +199,40 @@ def test_options_that_would_do_nothing_are_refused(options, message, capsys):
     with pytest.raises(SystemExit):
         main(["--checkpoint", "last.ckpt", *options])
     assert message in capsys.readouterr().err
+
+
+def test_a_target_that_cannot_be_written_is_found_before_the_work(rooms, recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("seg_models.evaluate.evaluate", None)  # the work
+    arguments = ["--released", str(tmp_path / "absent.pth"), "--recipe", str(recipe), "--data", str(rooms), "--json"]
+    assert main([*arguments, str(tmp_path / "absent/figures.json")]) == 2
+    assert f"{tmp_path / 'absent'} is not a folder; make it first" in capsys.readouterr().err
+    assert main([*arguments, str(tmp_path)]) == 2
+    assert "is a folder; expected the name of a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("recipe_text", "message"),
+    [
+        ("model: [", "is no YAML in line 1"),
+        ("model: {name: segmentor}", "model: unknown architecture 'segmentor'; near names: segmenter"),
+        ("model: {image_size: [0, 0]}", "recipe.model.image_size[0] is 0; expected 1 to"),
+    ],
+)
+def test_a_broken_recipe_of_a_released_file_is_named(rooms, tmp_path, capsys, recipe_text, message):
+    path = tmp_path / "r.yaml"
+    path.write_text(recipe_text)
+    assert main(["--released", str(tmp_path / "x.pth"), "--recipe", str(path), "--data", str(rooms)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {path}")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x07" * 50])
+def test_a_broken_deployment_model_is_named(rooms, tmp_path, capsys, content):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    assert main(["--onnx", str(path), "--data", str(rooms)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {path} ")
+    assert error.count("\n") == 1
