@@ -1,0 +1,230 @@
+"""From the scores of a superpixel grid to labels, confidence and superpixels, at any size, in one pass on the processor.
+
+What is painted is defined in docs/contract.md, form `association` (Superpixel Transformer, eq. 5-7); the loops are in
+`painting_loops.py`.
+
+    painter = Painter(geometry, threads=2)
+    painted = painter.paint(association, class_logits, (480, 640))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from seg_perception.painting_loops import LANES, paint_band
+
+MAX_CLASSES = 255
+
+
+@dataclass(frozen=True)
+class PaintingGeometry:
+    """How the superpixel grid lies over the network's input.
+
+    Attributes:
+        input_size: (H, W), pixels of the network's input.
+        grid: (R, C), cells. They cover the input from its upper left corner; what hangs over is padding.
+        cell: (h, w), pixels of the network's input in a cell.
+        feature_cell: (h, w), pixel features in a cell, P = h * w.
+    """
+
+    input_size: tuple[int, int]
+    grid: tuple[int, int]
+    cell: tuple[int, int]
+    feature_cell: tuple[int, int]
+
+
+@dataclass
+class Painted:
+    """The result for one image; None for what was not wanted.
+
+    Attributes:
+        labels: uint8 [H, W], the class of the largest score, the first of several; 255 in cells whose scores are not finite.
+        confidence: uint8 [H, W], its softmax probability x 255, rounded; 0 in such cells.
+        superpixels: uint16 [H, W], raster index of the neighbour with the largest association, the first of several; the
+            pixel's own cell where scores are not finite.
+    """
+
+    labels: np.ndarray | None
+    confidence: np.ndarray | None
+    superpixels: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How the pixels along one axis of the output lie in the cells.
+
+    Attributes:
+        start: int32 (cells + 1,), where each cell's pixels begin and end.
+        lower, upper: int32 (N,), features of the pixel's cell on its two sides; the same at the cell's edge.
+        weight: float32 (N,), share of `upper`.
+    """
+
+    start: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    weight: np.ndarray
+
+    @property
+    def pixels(self) -> int:
+        return len(self.weight)
+
+    def tiles(self, features: int) -> tuple[np.ndarray, np.ndarray]:
+        """The axis cut into tiles of LANES pixels, each inside one cell.
+
+        Returns:
+            int32 (cells + 1,), where each cell's tiles begin and end; float32 (T * features * LANES,), the weight of each of
+            the cell's features at a tile's pixels, and behind the cell's end those of its last pixel.
+        """
+        counts = -(-np.diff(self.start) // LANES)
+        tile_start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        tiles = np.zeros((tile_start[-1], features, LANES), np.float32)
+        pixel = np.arange(self.pixels)
+        cell = np.searchsorted(self.start, pixel, side="right") - 1
+        tile, lane = np.divmod(pixel - self.start[cell], LANES)
+        tile += tile_start[cell]
+        tiles[tile, self.lower, lane] = 1.0 - self.weight
+        tiles[tile, self.upper, lane] += self.weight  # the same feature at the cell's edge, where the weight is 0
+        ends = np.flatnonzero(np.diff(cell, append=-1))  # each cell's last pixel
+        for end in ends:
+            tiles[tile[end], :, lane[end] + 1 :] = tiles[tile[end], :, lane[end], None]
+        return tile_start, tiles.reshape(-1)
+
+
+@lru_cache(maxsize=32)
+def axis(pixels: int, input_side: int, cell: int, features: int, cells: int) -> Axis:
+    """The pixels of one axis: bilinear inside each cell, beyond the centres of its outermost features those alone.
+
+    Args:
+        pixels: of the output along the axis.
+        input_side: of the network's input along it, in pixels.
+        cell: pixels of the network's input in a cell.
+        features: in a cell along the axis.
+        cells: of the grid along the axis.
+    """
+    # In units of 1 / (2 pixels) of a network pixel everything is whole, so that no rounding moves a pixel over a cell's edge.
+    position = (2 * np.arange(pixels, dtype=np.int64) + 1) * input_side
+    index, inside = np.divmod(position, 2 * pixels * cell)
+    feature = np.clip(inside * features / (2 * pixels * cell) - 0.5, 0, features - 1)
+    lower = feature.astype(np.int32)
+    return Axis(
+        np.searchsorted(index, np.arange(cells + 1)).astype(np.int32),
+        lower,
+        np.minimum(lower + 1, features - 1).astype(np.int32),
+        (feature - lower).astype(np.float32),
+    )
+
+
+class Painter:
+    """Paints images of one model. One thread at a time may call it.
+
+    Args:
+        geometry: of the model.
+        threads: that paint, the caller's among them; at least 1. They work while the engine waits, so they may be as many as
+            the engine's.
+
+    Raises:
+        ValueError: fewer than one thread.
+    """
+
+    def __init__(self, geometry: PaintingGeometry, threads: int = 1) -> None:
+        if threads < 1:
+            raise ValueError(f"painting with {threads} threads; expected at least 1")
+        self.geometry = geometry
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads - 1, "painter") if threads > 1 else None
+
+    def warm_up(self) -> None:
+        """Compile the loops, or load them from the cache on disk, so that no frame waits for that."""
+        geometry = self.geometry
+        cells = (*geometry.grid, geometry.feature_cell[0] * geometry.feature_cell[1], 9)
+        self.paint(np.zeros(cells, np.float32), np.zeros((*geometry.grid, 1), np.float32), (1, 1))
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+    def paint(
+        self,
+        association: np.ndarray,
+        class_logits: np.ndarray,
+        size: tuple[int, int],
+        labels: bool = True,
+        confidence: bool = True,
+        superpixels: bool = True,
+    ) -> Painted:
+        """Paint one image.
+
+        Args:
+            association: float32 or float16 [R, C, P, 9], scores before the softmax at the pixel features.
+            class_logits: float32 or float16 [R, C, K], K at most 255.
+            size: (H, W) of the result, which shows what the network's input shows.
+            labels, confidence, superpixels: what is wanted; the rest is not computed.
+
+        Raises:
+            ValueError: shapes that do not fit the geometry, or a size that is not positive.
+        """
+        self._check(association, class_logits, size)
+        geometry = self.geometry
+        rows, columns = (
+            axis(*sides)
+            for sides in zip(
+                size, geometry.input_size, geometry.cell, geometry.feature_cell, geometry.grid, strict=True
+            )
+        )
+        scores = np.ascontiguousarray(association, np.float32).reshape(*geometry.grid, *geometry.feature_cell, 9)
+        logits = np.ascontiguousarray(class_logits, np.float32)
+        painted = Painted(
+            np.empty(size, np.uint8) if labels else None,
+            np.empty(size, np.uint8) if confidence else None,
+            np.empty(size, np.uint16) if superpixels else None,
+        )
+        arguments = (
+            *(_frozen(array) for array in (scores, logits, rows.start, columns.start)),
+            *(_frozen(array) for array in (rows.lower, rows.upper, rows.weight)),
+            *(_frozen(array) for array in columns.tiles(geometry.feature_cell[1])),
+            _UNWANTED if painted.labels is None else painted.labels,
+            _UNWANTED if painted.confidence is None else painted.confidence,
+            _UNWANTED_IDS if painted.superpixels is None else painted.superpixels,
+        )
+        # A row of cells each: whoever is free takes the next, since cells differ in work.
+        bands = iter(range(geometry.grid[0]))
+        helpers = [self._pool.submit(_paint_bands, bands, arguments) for _ in range(self._threads - 1)] if self._pool else []
+        _paint_bands(bands, arguments)
+        for helper in helpers:
+            helper.result()
+        return painted
+
+    def _check(self, association: np.ndarray, class_logits: np.ndarray, size: tuple[int, int]) -> None:
+        features = self.geometry.feature_cell
+        expected = (*self.geometry.grid, features[0] * features[1], 9)
+        if association.shape != expected:
+            raise ValueError(f"association is {list(association.shape)}, expected {list(expected)}")
+        if class_logits.ndim != 3 or class_logits.shape[:2] != expected[:2] or class_logits.shape[2] > MAX_CLASSES:
+            raise ValueError(
+                f"class_logits are {list(class_logits.shape)}, expected {[*expected[:2], 'K']} with K at most {MAX_CLASSES}"
+            )
+        if min(size) < 1:
+            raise ValueError(f"size is {list(size)}, expected [H, W], at least 1 pixel each")
+
+
+_UNWANTED = np.empty((0, 0), np.uint8)
+_UNWANTED_IDS = np.empty((0, 0), np.uint16)
+
+
+def _paint_bands(bands: Iterator[int], arguments: tuple[np.ndarray, ...]) -> None:
+    for band in bands:  # an iterator of a range: threads may share it
+        paint_band(band, band + 1, *arguments)
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    """A read-only view: the one kind of array that the loops are compiled for."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
