@@ -13,6 +13,8 @@ import numpy as np
 
 from seg_perception.engines.base import EngineError
 from seg_perception.engines.select import create_engine
+from seg_perception.engines.tensorrt.options import TensorRtSettings
+from seg_perception.engines.tensorrt.progress import ProgressCallback
 from seg_perception.model.model_file import ModelInfo, read_model_info
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,8 @@ class Segmenter:
         engine: one of `seg_perception.engines.select.ENGINE_KINDS`.
         threads: CPU threads for one inference; 0 leaves the choice to the engine.
         precision: "f32" or "fast", see `Engine`; "auto", see `choose_precision`.
+        settings: of the engine tensorrt; None: its defaults.
+        on_progress: told how far a build of TensorRT is; None: log lines.
 
     Raises:
         ModelFileError: the file cannot serve as the deployment model.
@@ -61,9 +65,17 @@ class Segmenter:
         ValueError: an argument is outside its range.
     """
 
-    def __init__(self, model_path: str | Path, engine: str = "auto", threads: int = 0, precision: str = "f32") -> None:
+    def __init__(
+        self,
+        model_path: str | Path,
+        engine: str = "auto",
+        threads: int = 0,
+        precision: str = "f32",
+        settings: TensorRtSettings | None = None,
+        on_progress: ProgressCallback | None = None,
+    ) -> None:
         self.info: ModelInfo = read_model_info(model_path)
-        self._engine = create_engine(engine, self.info, threads, precision)
+        self._engine = create_engine(engine, self.info, threads, precision, settings=settings, on_progress=on_progress)
         self._chosen = ", precision chosen by auto" if precision == "auto" else ""
         self._input = np.zeros((1, *self.info.input_size, 3), np.uint8)  # (1, H, W, 3)
         self._open = False
@@ -77,6 +89,11 @@ class Segmenter:
     def engine_description(self) -> str:
         """Version, device and settings of the engine in one line; complete once it is open."""
         return self._engine.description + self._chosen
+
+    @property
+    def engine_problem(self) -> str:
+        """Why another engine runs than was asked for, in one line; empty where that is not so."""
+        return self._engine.problem
 
     def open(self) -> None:
         """Load the model. Raises EngineError where the engine is not installed or cannot load it."""

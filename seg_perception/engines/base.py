@@ -60,6 +60,11 @@ class Engine(ABC):
     def description(self) -> str:
         """Version, device and settings in one line, for logs and reports."""
 
+    @property
+    def problem(self) -> str:
+        """Why this runs less well than it was asked to, in one line; empty where it does not."""
+        return ""
+
     @abstractmethod
     def open(self) -> None:
         """Load the model. Opening an open engine does nothing.

@@ -59,8 +59,11 @@ class ChangeoverEngine(Engine):
     def description(self) -> str:
         if self._active is None or self._active is self._wanted:
             return self._wanted.description
-        why = f"{self._wanted.name} failed: {self._problem}" if self._problem else f"until {self._state()}"
-        return f"{self._active.description} ({why})"
+        return f"{self._active.description} ({self.problem or f'until {self._state()}'})"
+
+    @property
+    def problem(self) -> str:
+        return f"{self._wanted.name} failed: {self._problem}" if self._problem else ""
 
     def open(self) -> None:
         if self._active is not None:

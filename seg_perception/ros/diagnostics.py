@@ -18,6 +18,8 @@ class NodeState:
         problem: why the node could not be configured; empty if nothing is wrong.
         image_topic: resolved name.
         model, engine: description of both; empty while unconfigured.
+        engine_problem: why another engine runs than was asked for; empty where that is not so.
+        busy: what `configure` is doing, where that takes long.
         stale_after_s, late_after_ms: the parameters of those names.
     """
 
@@ -28,15 +30,18 @@ class NodeState:
     engine: str
     stale_after_s: float
     late_after_ms: float
+    engine_problem: str = ""
+    busy: str = ""
 
 
 def diagnostic_status(name: str, state: NodeState, summary: Summary | None) -> DiagnosticStatus:
     """One status.
 
     ERROR: not configured for a stated reason, or images failed since the last message. STALE: no image for
-    `stale_after_s`. WARN: latency above `late_after_ms`. OK otherwise, also while inactive on purpose.
+    `stale_after_s`. WARN: latency above `late_after_ms`, or another engine runs than was asked for. OK otherwise, also
+    while inactive on purpose.
     """
-    level, message = DiagnosticStatus.OK, state.lifecycle
+    level, message = DiagnosticStatus.OK, state.busy or state.lifecycle
     if state.problem:
         level, message = DiagnosticStatus.ERROR, state.problem
     elif summary is not None and summary.errors_recently:
@@ -47,6 +52,8 @@ def diagnostic_status(name: str, state: NodeState, summary: Summary | None) -> D
     elif summary is not None and summary.latency_ms.get("p95", 0.0) > state.late_after_ms:
         level = DiagnosticStatus.WARN
         message = f"latency p95 is {summary.latency_ms['p95']:.0f} ms, above {state.late_after_ms:.0f} ms"
+    elif state.engine_problem:
+        level, message = DiagnosticStatus.WARN, state.engine_problem
     elif summary is not None and summary.unwanted and not summary.output_rate_hz:
         message = "active; nobody subscribes to an output"
     values = {

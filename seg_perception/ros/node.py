@@ -27,6 +27,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from seg_perception.engines.base import EngineError
 from seg_perception.ros import parameters
+from seg_perception.ros.build_reports import BuildReports
 from seg_perception.ros.diagnostics import NodeState, diagnostic_status
 from seg_perception.ros.frame_decoder import FrameDecoder
 from seg_perception.ros.frame_statistics import FrameStatistics
@@ -56,6 +57,7 @@ class SegmentationNode(LifecycleNode):
         self._values = parameters.read(self)
         self._lifecycle = "unconfigured"
         self._segmenter: Segmenter | None = None
+        self._build: BuildReports | None = None  # while configure may be building
         self._outputs: Outputs | None = None
         self._label_info: Any = None
         self._camera_info: Any = None
@@ -81,13 +83,17 @@ class SegmentationNode(LifecycleNode):
             if not self._values.image:
                 raise ValueError("parameter image is empty, expected the topic of the camera images")
             model = self._values.model or share_path(SHIPPED_MODEL)
-            segmenter = Segmenter(model, self._values.engine, self._values.threads, self._values.precision)
+            self._build = BuildReports(self.get_logger().info, self._publish_diagnostics)
+            values = self._values
+            segmenter = Segmenter(model, values.engine, values.threads, values.precision, values.tensorrt, self._build)
             segmenter.open()
             warm_ms = segmenter.warm_up()
         except (ValueError, OSError, EngineError) as error:
             self._problem = " ".join(str(error).split())
             self.get_logger().error(f"cannot configure: {self._problem}")
             return TransitionCallbackReturn.FAILURE
+        finally:
+            self._build = None
         self._problem = ""
         self._segmenter = segmenter
         self._make_publishers(segmenter)
@@ -247,10 +253,10 @@ class SegmentationNode(LifecycleNode):
         self.get_logger().error(f"{self._values.image}: image left out: {error}{more}")
 
     def _publish_diagnostics(self) -> None:
-        if self._segmenter is None:
-            model = engine = ""
-        else:
+        model = engine = engine_problem = ""
+        if self._segmenter is not None:
             model, engine = self._segmenter.info.name, self._segmenter.engine_description
+            engine_problem = self._segmenter.engine_problem
         state = NodeState(
             lifecycle=self._lifecycle,
             problem=self._problem,
@@ -259,6 +265,8 @@ class SegmentationNode(LifecycleNode):
             engine=engine,
             stale_after_s=self._values.stale_after_s,
             late_after_ms=self._values.late_after_ms,
+            engine_problem=engine_problem,
+            busy="" if self._build is None else self._build.state,
         )
         summary = None if self._statistics is None else self._statistics.summary()
         message = DiagnosticArray(status=[diagnostic_status(self.get_fully_qualified_name(), state, summary)])

@@ -12,7 +12,10 @@ import textwrap
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from seg_perception.engines.changeover import WHILE_BUILDING
 from seg_perception.engines.select import ENGINE_KINDS, PRECISION_CHOICES
+from seg_perception.engines.tensorrt.options import PRECISIONS as TENSORRT_PRECISIONS
+from seg_perception.engines.tensorrt.options import TensorRtSettings
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -80,6 +83,33 @@ PARAMETERS: tuple[Parameter, ...] = (
         choices=PRECISION_CHOICES,
     ),
     Parameter("threads", 0, "CPU threads of one inference; 0 leaves it to the engine.", 0, 256),
+    Parameter(
+        "while_building",
+        "wait",
+        "What the node does while TensorRT builds an engine, which takes minutes at the first start: wait: it is not "
+        "configured before; fallback: it serves with another engine and changes over between two images.",
+        choices=WHILE_BUILDING,
+    ),
+    Parameter(
+        "tensorrt_precision",
+        "auto",
+        "What TensorRT computes in; auto: what the parameter precision says, half floats for fast.",
+        choices=("auto", *TENSORRT_PRECISIONS),
+    ),
+    Parameter("tensorrt_workspace_mb", 0, "Device memory a layer may use while it runs; 0: no limit.", 0, 1_048_576),
+    Parameter("tensorrt_optimization_level", 3, "0 builds quickest, 5 runs quickest.", 0, 5),
+    Parameter("tensorrt_dla_core", -1, "A DLA core, with the GPU for what it cannot do; -1: the GPU alone.", -1, 7),
+    Parameter(
+        "tensorrt_keep_fp32", "", "With half floats: names of the model's tensors to keep in 32 bits, comma-separated."
+    ),
+    Parameter(
+        "tensorrt_agreement_percent",
+        99.0,
+        "Least share of pixels on which a TensorRT engine must agree with the model to be used; 0: it is not asked.",
+        0.0,
+        100.0,
+    ),
+    Parameter("engine_cache", "", "Folder of built engines; empty: $SEG_PERCEPTION_CACHE, or in ~/.cache."),
     Parameter("autostart", True, "Configure and activate at start; false: wait for a lifecycle manager."),
     Parameter("overlay_alpha", 0.5, "Weight of the class colours in the overlay.", 0.0, 1.0, live=True),
     Parameter(
@@ -113,6 +143,14 @@ class NodeParameters:
     engine: str
     precision: str
     threads: int
+    while_building: str
+    tensorrt_precision: str
+    tensorrt_workspace_mb: int
+    tensorrt_optimization_level: int
+    tensorrt_dla_core: int
+    tensorrt_keep_fp32: str
+    tensorrt_agreement_percent: float
+    engine_cache: str
     autostart: bool
     overlay_alpha: float
     stale_after_s: float
@@ -123,6 +161,20 @@ class NodeParameters:
     def compressed(self) -> bool:
         """Whether the image topic carries CompressedImage."""
         return self.image_type == "compressed" or (self.image_type == "auto" and self.image.endswith("/compressed"))
+
+    @property
+    def tensorrt(self) -> TensorRtSettings:
+        """What concerns TensorRT alone."""
+        return TensorRtSettings(
+            precision="" if self.tensorrt_precision == "auto" else self.tensorrt_precision,
+            while_building=self.while_building,
+            workspace_mb=self.tensorrt_workspace_mb,
+            optimization_level=self.tensorrt_optimization_level,
+            dla_core=self.tensorrt_dla_core,
+            keep_fp32=tuple(name.strip() for name in self.tensorrt_keep_fp32.split(",") if name.strip()),
+            cache=self.engine_cache,
+            threshold=self.tensorrt_agreement_percent / 100,
+        )
 
 
 def declare(node: Node) -> dict[str, str]:

@@ -21,6 +21,8 @@ ANSWER_S = 30.0
 class NodeProcess:
     """`python -m seg_perception.ros.node` with parameters; its log is collected line by line."""
 
+    module = "seg_perception.ros.node"
+
     def __init__(self, environment: dict[str, str], name: str = "segmentation", **parameters: Any) -> None:
         self.name = name
         arguments = ["--ros-args", "-r", f"__node:={name}"]
@@ -28,7 +30,7 @@ class NodeProcess:
             text = str(value).lower() if isinstance(value, bool) else f"'{value}'" if value == "" else str(value)
             arguments += ["-p", f"{name}:={text}"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "seg_perception.ros.node", *arguments],
+            [sys.executable, "-m", self.module, *arguments],
             env=environment,
             cwd=Path(__file__).parents[2],
             stdout=subprocess.PIPE,

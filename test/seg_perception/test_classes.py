@@ -76,7 +76,10 @@ def test_what_the_file_leaves_out_the_parameters_say(tmp_path: Path) -> None:
         ("classes: {a: floor, b: [rug, floor]}", "'floor' is in both 'a' and 'b'"),
         ("classes: {a: []}", "class 'a' is made of nothing"),
         ("classes: {a: {color: [1, 2, 3]}}", "class 'a' is None; expected a name or a list of names"),
-        ("classes: {a: {of: floor, colour: [1, 2, 3]}}", "class 'a' has a key 'colour'; expected of, color, confidence"),
+        (
+            "classes: {a: {of: floor, colour: [1, 2, 3]}}",
+            "class 'a' has a key 'colour'; expected of, color, confidence",
+        ),
         ("classes: {a: {of: floor, color: [1, 2, 300]}}", r"has the color \[1, 2, 300\]"),
         ("classes: {a: {of: floor, confidence: 60}}", "confidence is 60; expected a number from 0 to 1"),
         ("classes: {a: floor}\nforeground: [floor]", "foreground names 'floor', which is no class; near names: a"),

@@ -61,9 +61,7 @@ def test_a_smaller_depth_takes_the_labels_at_its_pixels_and_a_scaled_camera() ->
 
 def test_a_larger_depth_repeats_the_labels() -> None:
     rgb, labels, confidence = pictures((3, 4))
-    points = DepthProjector(keep_invalid=True).points(
-        np.ones(SIZE, np.float32), CAMERA, rgb, labels, confidence
-    )
+    points = DepthProjector(keep_invalid=True).points(np.ones(SIZE, np.float32), CAMERA, rgb, labels, confidence)
     np.testing.assert_array_equal(points["label"], labels.repeat(2, 0).repeat(2, 1))
 
 

@@ -44,6 +44,8 @@ def summary(**changes) -> Summary:
             "3 images failed: encoding 'x' is not supported",
         ),
         ({"problem": "no model"}, {}, DiagnosticStatus.ERROR, "no model"),
+        ({"engine_problem": "tensorrt failed: no memory"}, {}, DiagnosticStatus.WARN, "tensorrt failed: no memory"),
+        ({"busy": "building the TensorRT engine: 40 %"}, {}, DiagnosticStatus.OK, "building the TensorRT engine: 40 %"),
         ({}, {"unwanted": 5, "output_rate_hz": 0.0}, DiagnosticStatus.OK, "active; nobody subscribes to an output"),
     ],
 )

@@ -22,7 +22,9 @@ def test_the_documentation_is_up_to_date():
 
 def test_the_parameter_file_is_up_to_date_and_holds_the_defaults():
     path = Path(__file__).parents[3] / "config/segmentation.yaml"
-    assert path.read_text() == yaml_file(), "run: python -m seg_perception.ros.parameters --yaml > config/segmentation.yaml"
+    assert path.read_text() == yaml_file(), (
+        "run: python -m seg_perception.ros.parameters --yaml > config/segmentation.yaml"
+    )
     values = yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
     assert values == {p.name: p.default for p in PARAMETERS}
     # ROS tells 2 from 2.0: a float parameter refuses the former.
