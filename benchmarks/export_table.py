@@ -31,7 +31,9 @@ from torch import nn
 
 from benchmarks.architectures import normalized
 from seg_models.data.labels import LabelTable
-from seg_models.export.graph import DeploymentModel, Origin, compare, export_onnx, read_images
+from seg_models.export.checks import compare, read_images
+from seg_models.export.deployment import deployment_model
+from seg_models.export.deployment_file import Origin, export_onnx
 from seg_models.papers.configurations import CONFIGURATIONS, Configuration
 from seg_models.segmentation_model import SegmentationModel
 from seg_onnx.half_precision import to_half
@@ -125,7 +127,7 @@ def check(configuration: Configuration, images: Path, count: int) -> dict[str, A
             result |= {"export_s": time.perf_counter() - started, "file_mb": path.stat().st_size / 1e6}
             onnx.save(to_half(onnx.load(str(path))), str(half))
             result["half_mb"] = half.stat().st_size / 1e6
-            result["half"] = compare(DeploymentModel(model).eval(), half, chosen)
+            result["half"] = compare(model, deployment_model(model.deployed()), half, chosen)
         except ValueError as error:
             return result | {"problem": str(error)[:300]}
         del model

@@ -28,7 +28,7 @@ import torch
 
 from benchmarks.architectures import Contestant, Scale, build, run, spread
 from seg_models.data.folder import FolderDataset
-from seg_models.export.graph import Origin, export_onnx
+from seg_models.export.deployment_file import Origin, export_onnx
 from seg_perception.segmenter import Segmenter
 
 BACKBONE = "tf_efficientnet_lite0"

@@ -43,7 +43,7 @@ from seg_perception.segmenter import Segmenter
 ROOT = Path(__file__).parents[1]
 SIZES = {"640x480": (480, 640), "1920x1080": (1080, 1920)}
 KINDS = ("node", "plain", "echo")
-PAINTING = "upscale"  # the stage's name in timings and diagnostics
+PAINTING = "paint"  # the stage's name in timings and diagnostics
 
 
 @dataclass

@@ -175,6 +175,12 @@ def _info(options: argparse.Namespace) -> int:
     return 0
 
 
+_FORMS = {
+    "labels": "labels: every pixel is decided in the graph, at network size",
+    "association": "association: the robot paints, at its camera's size",
+}
+
+
 def _describe(info: ModelInfo) -> str:
     rows, columns = info.superpixel_grid or (0, 0)
     batch = "any" if info.batch_size is None else str(info.batch_size)
@@ -183,6 +189,7 @@ def _describe(info: ModelInfo) -> str:
         ("file", f"{info.path}, {info.file_size_bytes / 1e6:.2f} MB, ONNX opset {info.opset}"),
         ("input", f"{info.input_size[1]}x{info.input_size[0]} pixels (width x height), batch: {batch}"),
         ("superpixels", f"{rows * columns} ({rows} rows, {columns} columns)" if rows else "none"),
+        ("form", _FORMS[info.form]),
         ("training data", info.training_data or "not given"),
         ("licence", info.license or "not given"),
         ("source commit", info.source_commit or "not given"),

@@ -25,9 +25,9 @@ from numba import float32, int32
 from numba.extending import intrinsic
 
 from seg_perception.compiled import compiled
+from seg_perception.painting_geometry import LANES
 
 UNLABELLED = 255
-LANES = 16  # pixels that are worked on together: one register of AVX-512, two of AVX2, four of NEON
 LOG2_E = np.float32(math.log2(math.e))
 # 2^f for f in [-1, 0], fitted for the least largest relative error, which is 8e-8, and exact at 0.
 P0, P1, P2, P3, P4, P5 = (

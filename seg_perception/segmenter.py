@@ -1,12 +1,15 @@
-"""From a camera image to its segmentation: resize, infer, bring the result back to camera size. No ROS in here."""
+"""From a camera image to its segmentation: resize, infer, paint or enlarge the result to camera size. No ROS in here."""
 
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,10 +19,12 @@ from seg_perception.engines.select import create_engine
 from seg_perception.engines.tensorrt.options import TensorRtSettings
 from seg_perception.engines.tensorrt.progress import ProgressCallback
 from seg_perception.model.model_file import ModelInfo, read_model_info
+from seg_perception.painting import Painter
 
 logger = logging.getLogger(__name__)
 
-STAGES = ("preprocess", "infer", "upscale")
+STAGES = ("preprocess", "infer", "paint")
+MOST_PAINTING_THREADS = 4  # painting takes a few milliseconds; more threads would wait for each other
 _WARM_UP_RUNS = 2  # the first run allocates, the second shows the steady time
 
 
@@ -54,7 +59,7 @@ class Segmenter:
     Args:
         model_path: the deployment model.
         engine: one of `seg_perception.engines.select.ENGINE_KINDS`.
-        threads: CPU threads for one inference; 0 leaves the choice to the engine.
+        threads: CPU threads for one inference, and then for painting; 0 leaves the choice to the engine.
         precision: "f32" or "fast", see `Engine`; "auto", see `choose_precision`.
         settings: of the engine tensorrt; None: its defaults.
         on_progress: told how far a build of TensorRT is; None: log lines.
@@ -78,6 +83,10 @@ class Segmenter:
         self._engine = create_engine(engine, self.info, threads, precision, settings=settings, on_progress=on_progress)
         self._chosen = ", precision chosen by auto" if precision == "auto" else ""
         self._input = np.zeros((1, *self.info.input_size, 3), np.uint8)  # (1, H, W, 3)
+        self._painter: Painter | None = None
+        if self.info.geometry is not None:
+            usable = len(os.sched_getaffinity(0))
+            self._painter = Painter(self.info.geometry, min(threads or usable, usable, MOST_PAINTING_THREADS))
         self._open = False
 
     @property
@@ -98,12 +107,16 @@ class Segmenter:
     def open(self) -> None:
         """Load the model. Raises EngineError where the engine is not installed or cannot load it."""
         self._engine.open()
+        if self._painter is not None:
+            self._painter.warm_up()
         self._open = True
 
     def close(self) -> None:
         """Free the model; `open` loads it again."""
         self._open = False
         self._engine.close()
+        if self._painter is not None:
+            self._painter.close()
 
     def __enter__(self) -> Segmenter:
         self.open()
@@ -128,13 +141,18 @@ class Segmenter:
         return self.segment(image_rgb, want_confidence, want_superpixels)
 
     def segment(
-        self, image_rgb: np.ndarray, want_confidence: bool = True, want_superpixels: bool = True
+        self,
+        image_rgb: np.ndarray,
+        want_confidence: bool = True,
+        want_superpixels: bool = True,
+        on_labels: Callable[[Segmentation], None] | None = None,
     ) -> Segmentation:
         """Segment one image.
 
         Args:
             image_rgb: uint8 [H, W, 3], RGB, any size; rows may be padded. It is only read.
-            want_confidence, want_superpixels: leave out what nobody needs; it saves its upscaling.
+            want_confidence, want_superpixels: leave out what nobody needs; it is not computed.
+            on_labels: called with labels and superpixels before the confidence is made; what it takes counts in no stage.
 
         Raises:
             ValueError: not such an array.
@@ -149,20 +167,63 @@ class Segmenter:
         prepared = perf_counter()
         outputs = self._engine.infer(self._input)
         inferred = perf_counter()
-        size = (image_rgb.shape[1], image_rgb.shape[0])
-        labels = _to_size(outputs["labels"][0], size)
-        confidence = _to_size(outputs["confidence"][0], size) if want_confidence else None
-        superpixels = None
-        if want_superpixels and self.info.has_superpixels:
+        make = self._enlarge if self._painter is None else self._paint
+        size = (image_rgb.shape[0], image_rgb.shape[1])
+        want_superpixels = want_superpixels and self.info.has_superpixels
+        timings_ms = {"preprocess": 1e3 * (prepared - start), "infer": 1e3 * (inferred - prepared), "paint": 0.0}
+        if on_labels is None:
+            result = make(outputs, size, True, want_confidence, want_superpixels)
+            timings_ms["paint"] = 1e3 * (perf_counter() - inferred)
+            result.timings_ms = timings_ms
+            return result
+        result = make(outputs, size, True, False, want_superpixels)
+        timings_ms["paint"] = 1e3 * (perf_counter() - inferred)
+        result.timings_ms = timings_ms
+        on_labels(result)
+        if want_confidence:
+            resumed = perf_counter()
+            result.confidence = make(outputs, size, False, True, False).confidence
+            timings_ms["paint"] += 1e3 * (perf_counter() - resumed)
+        return result
+
+    def _paint(
+        self, outputs: dict[str, np.ndarray], size: tuple[int, int], labels: bool, confidence: bool, superpixels: bool
+    ) -> Segmentation:
+        """Of the form `association`: painted at `size` (H, W)."""
+        assert self._painter is not None
+        try:
+            painted = self._painter.paint(
+                outputs["association"][0], outputs["class_logits"][0], size, labels, confidence, superpixels
+            )
+        except ValueError as error:
+            raise EngineError(f"model {self.info.name} gave other outputs than its file declares: {error}") from error
+        return Segmentation(_NOTHING if painted.labels is None else painted.labels, painted.confidence, painted.superpixels)
+
+    def _enlarge(
+        self, outputs: dict[str, np.ndarray], size: tuple[int, int], labels: bool, confidence: bool, superpixels: bool
+    ) -> Segmentation:
+        """Of the form `labels`: every pixel of `size` (H, W) takes what the nearest one of the network's has."""
+        return Segmentation(
+            self._output(outputs, "labels", size) if labels else _NOTHING,
+            self._output(outputs, "confidence", size) if confidence else None,
             # The ids fit 16 bits: read_model_info refuses larger grids.
-            superpixels = _to_size(outputs["superpixels"][0].astype(np.uint16), size)
-        done = perf_counter()
-        timings_ms = {
-            "preprocess": 1e3 * (prepared - start),
-            "infer": 1e3 * (inferred - prepared),
-            "upscale": 1e3 * (done - inferred),
-        }
-        return Segmentation(labels, confidence, superpixels, timings_ms)
+            self._output(outputs, "superpixels", size, np.uint16) if superpixels else None,
+        )
+
+    def _output(
+        self,
+        outputs: dict[str, np.ndarray],
+        name: str,
+        size: tuple[int, int],
+        dtype: type[np.unsignedinteger[Any]] = np.uint8,
+    ) -> np.ndarray:
+        pixels = outputs[name][0]
+        if pixels.shape != self.info.input_size:
+            raise EngineError(
+                f"model {self.info.name} gave {name} of {list(pixels.shape)} where its file declares "
+                f"{list(self.info.input_size)}"
+            )
+        return _to_size(pixels.astype(dtype, copy=False), (size[1], size[0]))
 
     def _fill_input(self, image_rgb: np.ndarray) -> None:
         """Resize into the input buffer, bilinear as in training.
@@ -179,6 +240,9 @@ class Segmenter:
             np.copyto(target, image)
         else:
             cv2.resize(image, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
+
+
+_NOTHING = np.empty((0, 0), np.uint8)  # labels of a part of the work that makes none
 
 
 def _to_size(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:

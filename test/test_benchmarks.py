@@ -14,7 +14,8 @@ import yaml
 
 from benchmarks import architectures, export_table, load_memory, precision, profile
 from seg_models.build import ARCHITECTURES
-from seg_models.export.graph import DeploymentModel, deployment_graph
+from seg_models.export.deployment import deployment_model
+from seg_models.export.graph import deployment_graph
 from seg_models.papers.configurations import CONFIGURATIONS
 from seg_models.summary import multiply_accumulates
 from test.seg_models.tiny_models import tiny_model
@@ -114,7 +115,7 @@ def named_model(tmp_path_factory):
     """The graph of a tiny Superpixel Transformer, its nodes named by the export."""
     path = tmp_path_factory.mktemp("profile") / "model.onnx"
     model = tiny_model("superpixel_transformer", image_size=(64, 96)).eval()
-    onnx.save(deployment_graph(DeploymentModel(model.deployed())), path)
+    onnx.save(deployment_graph(deployment_model(model.deployed())), path)
     return path
 
 

@@ -22,6 +22,7 @@ from seg_models.evaluation.inference import (
     segvit_windows,
 )
 from seg_models.messages import one_line
+from seg_models.ops.painting import PaintingGeometry, paint_association
 from seg_models.segmentation_model import SegmentationModel
 
 # uint8 RGB (H, W, 3) -> uint8 labels (h, w), at any size
@@ -139,6 +140,8 @@ def default_windows(
 def onnx_predictor(path: Path) -> tuple[Predict, int]:
     """Labels of the squeezed image by ONNX Runtime, and the file's number of classes.
 
+    A file of the form `association` is painted at the image's size, as on a robot.
+
     Raises:
         ProtocolError: no such file, a broken one, or one without the contract's metadata.
     """
@@ -160,11 +163,26 @@ def onnx_predictor(path: Path) -> tuple[Predict, int]:
         classes = len(json.loads(properties["class_names"]))
         if not all(type(side) is int and 0 < side <= LARGEST_SIDE for side in (height, width)):
             raise ValueError("sides of the input")
-    except (ValueError, TypeError, RecursionError) as error:
+        geometry = painting_geometry(properties) if properties.get("form") == "association" else None
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ProtocolError(f"{path} has damaged metadata, {one_line(error, 200)}; export it again") from error
 
     def predict(image: np.ndarray) -> np.ndarray:
         batch = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)[None]
-        return session.run(["labels"], {"image": batch})[0][0]
+        if geometry is None:
+            return session.run(["labels"], {"image": batch})[0][0]
+        association, class_logits = session.run(["association", "class_logits"], {"image": batch})
+        size = (image.shape[0], image.shape[1])
+        scores = torch.from_numpy(association), torch.from_numpy(class_logits)
+        return paint_association(scores[0], scores[1], geometry, size).labels[0].numpy()
 
     return predict, classes
+
+
+def painting_geometry(properties: dict[str, str]) -> PaintingGeometry:
+    """The geometry in a file's metadata. Raises ValueError, TypeError or KeyError for none."""
+    sides = {key: json.loads(properties[key]) for key in ("input_size", "superpixel_grid", "cell", "feature_cell")}
+    for key, value in sides.items():
+        if len(value) != 2 or not all(type(side) is int and 0 < side <= LARGEST_SIDE for side in value):
+            raise ValueError(f"{key} is {value}")
+    return PaintingGeometry(*(tuple(value) for value in sides.values()))

@@ -2,7 +2,7 @@
 
 import sys
 
-from seg_models.export.graph import main
+from seg_models.export.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -21,7 +21,7 @@ from seg_perception.segmenter import Segmentation, Segmenter
 
 logger = logging.getLogger(__name__)
 
-LATENCY_MEANING = "from the recorded message to the masks: decode, resize, infer, upscale"
+LATENCY_MEANING = "from the recorded message to the masks: decode, resize, infer, paint"
 _AHEAD = 4  # frames that wait before and behind the engine
 
 

@@ -81,8 +81,9 @@ class Engine(ABC):
             image: uint8 [B, H, W, 3], RGB, C-contiguous, B the batch size and (H, W) the model's input size.
 
         Returns:
-            `labels` uint8 [B, H, W], `confidence` uint8 [B, H, W] and, for superpixel models, `superpixels`
-            int32 [B, H, W]. The arrays belong to the engine and hold until the next call.
+            the outputs of the model's form by name, see `model.forms`: `labels` and `confidence` uint8 [B, H, W] and, where
+            there are any, `superpixels` int32 [B, H, W]; or `association` float [B, R, C, P, 9] and `class_logits` float
+            [B, R, C, K]. The arrays belong to the engine and hold until the next call.
 
         Raises:
             EngineError: the engine is not open, or failed.
@@ -105,6 +106,8 @@ class Engine(ABC):
     @property
     def output_names(self) -> list[str]:
         """The model's outputs, in the order of the contract."""
+        if self.info.form == "association":
+            return ["association", "class_logits"]
         return ["labels", "confidence", "superpixels"] if self.info.has_superpixels else ["labels", "confidence"]
 
     def _check_image(self, image: np.ndarray) -> None:

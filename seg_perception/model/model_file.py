@@ -1,11 +1,7 @@
 """The deployment model: one ONNX file that carries everything a robot needs, and what it says of itself.
 
-    input  `image`        uint8 [B, H, W, 3]   RGB, at network size
-    output `labels`       uint8 [B, H, W]      class index; 255 is kept for "not labelled"
-    output `confidence`   uint8 [B, H, W]      largest softmax probability x 255
-    output `superpixels`  int32 [B, H, W]      raster index in the superpixel grid; superpixel models only
-
-The metadata keys are the fields of `ModelInfo`; structured values are JSON.
+Its tensors are those of one of two forms, see `forms`. The metadata keys are the fields of `ModelInfo`; structured values
+are JSON.
 """
 
 from __future__ import annotations
@@ -18,18 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from seg_perception.model.onnx_header import OnnxFormatError, OnnxHeader, TensorInfo, read_onnx_header
+from seg_perception.model.errors import EXPORT_HINT, ModelFileError
+from seg_perception.model.forms import (
+    check_superpixels,
+    check_tensors,
+    expected_outputs,
+    form_of,
+    painting_geometry,
+)
+from seg_perception.model.onnx_header import OnnxFormatError, OnnxHeader, read_onnx_header
+from seg_perception.painting_geometry import PaintingGeometry
 
-FORMAT_VERSION = "1"
 UNLABELLED = 255
 MAX_CLASSES = 255  # 255 itself is kept for "not labelled"
-MAX_SUPERPIXELS = 65535  # published as uint16 (16UC1)
 REQUIRED_KEYS = ("format_version", "architecture", "class_names", "palette", "input_size")
-EXPORT_HINT = "export it with `python -m seg_models.export`"
-
-
-class ModelFileError(ValueError):
-    """A file cannot serve as the deployment model. The message is one line: what came, what was expected."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,8 @@ class ModelInfo:
 
     Attributes:
         path: the file.
-        format_version: of the contract, "1".
+        format_version: of the contract, "1" or "2".
+        form: "labels" or "association".
         name: of the model, such as "rooms_spt_lite0"; the file's stem where the file gives none.
         architecture: such as "superpixel_transformer".
         class_names: K names, in the order of the class indices.
@@ -48,7 +47,8 @@ class ModelInfo:
             kept here for people to read.
         training_data, license, source_commit: free text, empty where the file has none.
         superpixel_grid: (rows, columns), or None for a model without superpixels.
-        has_superpixels: whether there is a `superpixels` output.
+        has_superpixels: whether there are superpixels.
+        geometry: of painting; None for the form `labels`.
         batch_size: the number of images the graph is fixed to, or None where it takes any number.
         opset: of ONNX.
         file_size_bytes: of the file.
@@ -56,6 +56,7 @@ class ModelInfo:
 
     path: Path
     format_version: str
+    form: str
     name: str
     architecture: str
     class_names: tuple[str, ...]
@@ -67,6 +68,7 @@ class ModelInfo:
     source_commit: str
     superpixel_grid: tuple[int, int] | None
     has_superpixels: bool
+    geometry: PaintingGeometry | None
     batch_size: int | None
     opset: int
     file_size_bytes: int
@@ -82,8 +84,11 @@ class ModelInfo:
             "name": self.name,
             "architecture": self.architecture,
             "format_version": self.format_version,
+            "form": self.form,
             "input_size": list(self.input_size),
             "superpixel_grid": list(self.superpixel_grid) if self.superpixel_grid else None,
+            "cell": list(self.geometry.cell) if self.geometry else None,
+            "feature_cell": list(self.geometry.feature_cell) if self.geometry else None,
             "class_names": list(self.class_names),
             "palette": self.palette.tolist(),
             "normalization": self.normalization,
@@ -111,11 +116,7 @@ def read_model_info(path: str | Path) -> ModelInfo:
         raise ModelFileError(
             f"model file {path} is ONNX but no deployment model: its metadata lacks {', '.join(missing)}; {EXPORT_HINT}"
         )
-    if metadata["format_version"] != FORMAT_VERSION:
-        raise ModelFileError(
-            f"model file {path} has format version {metadata['format_version']!r}, this seg_perception reads "
-            f"{FORMAT_VERSION!r}; install a matching seg_perception or export the model again"
-        )
+    form = form_of(path, metadata)
     if header.external_weights:
         raise ModelFileError(
             f"model file {path} keeps {len(header.external_weights)} weights in other files "
@@ -129,17 +130,27 @@ def read_model_info(path: str | Path) -> ModelInfo:
         raise ModelFileError(
             f"model file {path}: palette has {len(palette)} colours for {len(class_names)} classes; {EXPORT_HINT}"
         )
-    grid = None
-    if "superpixel_grid" in metadata:
-        grid = fields.read("superpixel_grid", _size, "JSON [rows, columns]")
+    grid, feature_cell, cell = (
+        fields.read(key, _size, expected) if key in metadata else None
+        for key, expected in (
+            ("superpixel_grid", "JSON [rows, columns]"),
+            ("feature_cell", "JSON [height, width]"),
+            ("cell", "JSON [height, width]"),
+        )
+    )
     normalization = None
     if "normalization" in metadata:
         normalization = fields.read("normalization", _normalization, 'JSON {"mean": [r, g, b], "std": [r, g, b]}')
-    has_superpixels = any(tensor.name == "superpixels" for tensor in header.outputs)
-    _check_superpixels(path, has_superpixels, grid)
+    has_output = any(tensor.name == "superpixels" for tensor in header.outputs)
+    check_superpixels(path, form, has_output, grid)
+    geometry = None
+    if form == "association":
+        geometry = painting_geometry(path, input_size, grid, feature_cell, cell)
+    outputs = expected_outputs(form, input_size, geometry, len(class_names), has_output)
     return ModelInfo(
         path=path,
         format_version=metadata["format_version"],
+        form=form,
         name=metadata.get("name", "") or path.stem,
         architecture=metadata["architecture"],
         class_names=class_names,
@@ -150,8 +161,9 @@ def read_model_info(path: str | Path) -> ModelInfo:
         license=metadata.get("license", ""),
         source_commit=metadata.get("source_commit", ""),
         superpixel_grid=grid,
-        has_superpixels=has_superpixels,
-        batch_size=_check_tensors(path, header, input_size),
+        has_superpixels=has_output or form == "association",
+        geometry=geometry,
+        batch_size=check_tensors(path, header, input_size, outputs),
         opset=header.opset,
         file_size_bytes=path.stat().st_size,
     )
@@ -216,52 +228,3 @@ def _normalization(value: Any) -> dict[str, list[float]]:
     if any(len(numbers) != 3 for numbers in result.values()):
         raise ValueError("not three channels")
     return result
-
-
-def _check_superpixels(path: Path, has_superpixels: bool, grid: tuple[int, int] | None) -> None:
-    if has_superpixels != (grid is not None):
-        have, lack = ("output superpixels", "metadata superpixel_grid")
-        if not has_superpixels:
-            have, lack = lack, have
-        raise ModelFileError(f"model file {path} has {have} but no {lack}; {EXPORT_HINT}")
-    if grid is not None and grid[0] * grid[1] > MAX_SUPERPIXELS:
-        raise ModelFileError(
-            f"model file {path} has a superpixel grid of {grid[0]}x{grid[1]} = {grid[0] * grid[1]} cells; "
-            f"superpixels are published as 16-bit ids, at most {MAX_SUPERPIXELS}"
-        )
-
-
-def _check_tensors(path: Path, header: OnnxHeader, input_size: tuple[int, int]) -> int | None:
-    """Compare the graph's inputs and outputs with the contract; returns the fixed batch size, or None."""
-    height, width = input_size
-    if [tensor.name for tensor in header.inputs] != ["image"]:
-        came = ", ".join(str(tensor) for tensor in header.inputs) or "none"
-        raise ModelFileError(
-            f"model file {path} has the inputs: {came}; expected one: image uint8 [B, {height}, {width}, 3]"
-        )
-    outputs = {tensor.name: tensor for tensor in header.outputs}
-    expected = [
-        (header.inputs[0], "input", "uint8", (height, width, 3)),
-        (outputs.get("labels"), "output labels", "uint8", (height, width)),
-        (outputs.get("confidence"), "output confidence", "uint8", (height, width)),
-    ]
-    if "superpixels" in outputs:
-        expected.append((outputs["superpixels"], "output superpixels", "int32", (height, width)))
-    for tensor, what, element_type, size in expected:
-        if tensor is None:
-            names = ", ".join(outputs) or "none"
-            raise ModelFileError(f"model file {path} has no {what} (its outputs: {names}); {EXPORT_HINT}")
-        if not _matches(tensor, element_type, size):
-            shape = ", ".join(str(number) for number in size)
-            raise ModelFileError(
-                f"model file {path}: {what} is {tensor}, expected {element_type} [B, {shape}]; {EXPORT_HINT}"
-            )
-    batch = header.inputs[0].shape[0]
-    return batch if isinstance(batch, int) else None
-
-
-def _matches(tensor: TensorInfo, element_type: str, size: tuple[int, ...]) -> bool:
-    """Whether type and rank are as expected, and every dimension that the file fixes too."""
-    if tensor.element_type != element_type or len(tensor.shape) != 1 + len(size):
-        return False
-    return all(not isinstance(came, int) or came == wanted for came, wanted in zip(tensor.shape[1:], size, strict=True))

@@ -16,7 +16,7 @@ from seg_models.evaluate import main
 from seg_models.evaluation.inference import Windows, sliding_window
 from seg_models.evaluation.protocol import Protocol, ProtocolError, default_windows, protocol_predictor
 from seg_models.evaluation.scoring import evaluate
-from seg_models.export import graph as export
+from seg_models.export import command as export
 from seg_models.normalization import normalize
 from seg_models.training.recipe import read_recipe
 from test.seg_models.architectures.overfit import drawn_rooms

@@ -17,18 +17,23 @@ from seg_models import evaluate, train
 from seg_models.build import build_model
 from seg_models.checkpoints.trained import load_task, read_trained
 from seg_models.data.labels import LabelTable
-from seg_models.export import graph as export
+from seg_models.export import command
+from seg_models.export.deployment_file import Origin, export_onnx
+from seg_models.export.errors import ExportError
+from seg_models.export.graph import OPSET
 from seg_models.training.run import init_backbone_from
 from test.seg_models.data.test_folder import write_folder
 
 
 @pytest.fixture(scope="module")
-def exported(run, tmp_path_factory) -> Path:
-    """The run's checkpoint as a deployment model, through the command line."""
-    path = tmp_path_factory.mktemp("exported") / "tiny.onnx"
-    images = str(run["data"] / "images/val")
-    assert export.main(["--checkpoint", str(run["checkpoint"]), "--out", str(path), "--images", images]) == 0
-    return path
+def exported(run, tmp_path_factory) -> dict[str, Path]:
+    """The run's checkpoint as a deployment model of each form, through the command line; `association` by default."""
+    folder = tmp_path_factory.mktemp("exported")
+    paths = {"association": folder / "tiny.onnx", "labels": folder / "labels.onnx"}
+    arguments = ["--checkpoint", str(run["checkpoint"]), "--images", str(run["data"] / "images/val"), "--out"]
+    assert command.main([*arguments, str(paths["association"])]) == 0
+    assert command.main([*arguments, str(paths["labels"]), "--form", "labels"]) == 0
+    return paths
 
 
 @pytest.fixture(scope="module")
@@ -153,9 +158,10 @@ def test_a_backbone_that_does_not_fit_and_two_ways_to_start_are_refused(run, rel
     assert "not allowed with argument" in capsys.readouterr().err
 
 
-def test_evaluation_of_checkpoint_and_file_agree(run, exported, tmp_path):
+@pytest.mark.parametrize("form", ["association", "labels"])
+def test_evaluation_of_checkpoint_and_file_agree(run, exported, tmp_path, form):
     figures = []
-    for source in (["--checkpoint", str(run["checkpoint"])], ["--onnx", str(exported)]):
+    for source in (["--checkpoint", str(run["checkpoint"])], ["--onnx", str(exported[form])]):
         out = tmp_path / "figures.json"
         assert evaluate.main([*source, "--data", str(run["data"]), "--json", str(out)]) == 0
         figures.append(json.loads(out.read_text()))
@@ -167,16 +173,46 @@ def test_evaluation_of_checkpoint_and_file_agree(run, exported, tmp_path):
 def test_a_checkpoint_brings_its_own_recipe_and_export_says_so_when_another_is_given(run, tmp_path, capsys):
     out, other, images = tmp_path / "m.onnx", tmp_path / "other.yaml", str(run["data"] / "images/val")
     arguments = ["--checkpoint", str(run["checkpoint"]), "--out", str(out), "--images", images]
-    assert export.main([*arguments, "--recipe", str(other)]) == 0  # which does not even exist
+    assert command.main([*arguments, "--recipe", str(other)]) == 0  # which does not even exist
     said = capsys.readouterr().out
     assert f"{run['checkpoint']} carries its own recipe, " in said
     assert f"{other} is not read" in said
-    assert export.main(arguments) == 0
+    assert command.main(arguments) == 0
     assert "recipe" not in capsys.readouterr().out
 
 
-def test_the_file_keeps_the_contract(exported):
-    path = exported
+def test_the_file_of_the_form_association_keeps_the_contract(exported):
+    path = exported["association"]
+    proto = onnx.load(path)
+    assert [node.op_type for node in proto.graph.node if "image" in node.input] == ["Cast"]
+    session = onnxruntime.InferenceSession(str(path))
+    types = {o.name: (o.type, o.shape[1:]) for o in session.get_outputs()}
+    assert types == {"association": ("tensor(float)", [2, 3, 16, 9]), "class_logits": ("tensor(float)", [2, 3, 2])}
+    properties = session.get_modelmeta().custom_metadata_map
+    assert (properties["format_version"], properties["form"]) == ("2", "association")
+    geometry = {key: json.loads(properties[key]) for key in ("superpixel_grid", "cell", "feature_cell")}
+    assert geometry == {"superpixel_grid": [2, 3], "cell": [32, 32], "feature_cell": [4, 4]}
+    for batch in (1, 3):  # the batch is free
+        outputs = session.run(None, {"image": np.zeros((batch, 64, 96, 3), np.uint8)})
+        assert [o.shape[0] for o in outputs] == [batch] * 2
+    association = outputs[0][0]  # (R, C, P, 9)
+    assert (association[0, 0, :, :4] == -1e4).all()  # neighbours above and to the left of the first cell
+    assert (association[0, 0, :, 4] > -1e4).all()
+
+
+def test_a_model_without_superpixels_has_no_form_association(run):
+    task = load_task(run["checkpoint"])
+    image = np.zeros((64, 64, 3), np.uint8)
+    options = {"embed_dim": 24, "depth": 1, "num_heads": 2}
+    model = build_model("linear", "vit_tiny_patch16_224", 2, (64, 64), timm_options=options)
+    with pytest.raises(ExportError, match=r"LinearBaseline has no form association.* --form labels"):
+        export_onnx(model, task.table, Origin("t", "s", "d"), run["data"] / "m.onnx", [image], form="association")
+    with pytest.raises(ExportError, match="form is 'masks'; expected one of labels, association"):
+        export_onnx(model, task.table, Origin("t", "s", "d"), run["data"] / "m.onnx", [image], form="masks")
+
+
+def test_the_file_of_the_form_labels_keeps_the_contract(exported):
+    path = exported["labels"]
     proto = onnx.load(path)
     names = {v.name for v in proto.graph.input}
     assert names == {"image"}
@@ -189,7 +225,7 @@ def test_the_file_keeps_the_contract(exported):
         if o in ("labels", "confidence", "superpixels")
     }
     assert set(last.values()) == {"Cast"}
-    assert {op.domain: op.version for op in proto.opset_import} == {"": export.OPSET}
+    assert {op.domain: op.version for op in proto.opset_import} == {"": OPSET}
     assert not {node.op_type for node in proto.graph.node} & {"Col2Im", "NonZero", "Loop", "If"}
     session = onnxruntime.InferenceSession(str(path))
     types = {o.name: (o.type, o.shape[1:]) for o in session.get_outputs()}
@@ -222,19 +258,19 @@ def test_nothing_is_written_when_the_runtimes_disagree(run, tmp_path, monkeypatc
         return [1 - labels, *rest]
 
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", flipped)
-    with pytest.raises(export.ExportError, match=r"disagree on 1 images.*nothing was written"):
-        export.export_onnx(task.model, task.table, export.Origin("t", "s", "d"), tmp_path / "m.onnx", images)
+    with pytest.raises(ExportError, match=r"disagree on 1 images.*nothing was written"):
+        export_onnx(task.model, task.table, Origin("t", "s", "d"), tmp_path / "m.onnx", images)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_export_refuses_a_table_of_other_classes_and_no_images(run, tmp_path):
     task = load_task(run["checkpoint"])
-    origin = export.Origin("t", "s", "d")
-    with pytest.raises(export.ExportError, match="no images to check"):
-        export.export_onnx(task.model, task.table, origin, tmp_path / "m.onnx", [])
+    origin = Origin("t", "s", "d")
+    with pytest.raises(ExportError, match="no images to check"):
+        export_onnx(task.model, task.table, origin, tmp_path / "m.onnx", [])
     image = np.zeros((64, 96, 3), np.uint8)
-    with pytest.raises(export.ExportError, match="3 classes, the model 2"):
-        export.export_onnx(
+    with pytest.raises(ExportError, match="3 classes, the model 2"):
+        export_onnx(
             task.model, LabelTable(("a", "b", "c"), ((0, 0, 0),) * 3), origin, tmp_path / "m.onnx", [image]
         )
 
@@ -244,21 +280,22 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path, capsys, content):
     path = tmp_path / "x.ckpt"
     if content is not None:
         path.write_bytes(content)
-    assert export.main(["--checkpoint", str(path), "--out", str(tmp_path / "m.onnx")]) == 2
+    assert command.main(["--checkpoint", str(path), "--out", str(tmp_path / "m.onnx")]) == 2
     assert "checkpoint" in capsys.readouterr().err
 
 
-def test_the_file_is_understood_by_tensorrts_parser(exported):
+@pytest.mark.parametrize("form", ["association", "labels"])
+def test_the_file_is_understood_by_tensorrts_parser(exported, form):
     tensorrt = pytest.importorskip("tensorrt_rtx", reason="pip install tensorrt-rtx-cu13 (Linux, no GPU needed)")
     logger = tensorrt.Logger(tensorrt.Logger.ERROR)
     builder = tensorrt.Builder(logger)
     network = builder.create_network(0)
     parser = tensorrt.OnnxParser(network, logger)
-    parsed = parser.parse_from_file(str(exported))
+    parsed = parser.parse_from_file(str(exported[form]))
     assert parsed, [parser.get_error(i).desc() for i in range(parser.num_errors)]
     outputs = {network.get_output(i).name: network.get_output(i).dtype for i in range(network.num_outputs)}
-    assert outputs == {
-        "labels": tensorrt.uint8,
-        "confidence": tensorrt.uint8,
-        "superpixels": tensorrt.int32,
+    expected = {
+        "association": {"association": tensorrt.float32, "class_logits": tensorrt.float32},
+        "labels": {"labels": tensorrt.uint8, "confidence": tensorrt.uint8, "superpixels": tensorrt.int32},
     }
+    assert outputs == expected[form]

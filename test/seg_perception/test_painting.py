@@ -12,8 +12,8 @@ import pytest
 
 from seg_perception import compiled as compiled_module
 from seg_perception import painting_loops
-from seg_perception.painting import Painter, PaintingGeometry, axis
-from seg_perception.painting_loops import LANES
+from seg_perception.painting import Painter
+from seg_perception.painting_geometry import LANES, PaintingGeometry, axis
 
 torch = pytest.importorskip("torch", reason="needs torch for the reference: pip install 'seg_perception[train]'")
 from seg_models.ops import painting as reference  # noqa: E402

@@ -96,3 +96,81 @@ def grid_cells(size: tuple[int, int], grid: tuple[int, int] = GRID) -> np.ndarra
     rows = np.arange(size[0]) * grid[0] // size[0]
     columns = np.arange(size[1]) * grid[1] // size[1]
     return rows[:, None] * grid[1] + columns[None, :]
+
+
+CELL = (8, 8)  # of the association model, pixels
+FEATURE_CELL = (2, 2)
+
+
+def association_metadata() -> dict[str, str]:
+    """The contract's metadata of the tiny model of the form `association`."""
+    return {
+        **metadata(),
+        "format_version": "2",
+        "form": "association",
+        "cell": json.dumps(CELL),
+        "feature_cell": json.dumps(FEATURE_CELL),
+    }
+
+
+def write_tiny_association_model(
+    path: Path, changes: dict[str, str | None] | None = None, shapes: dict[str, list[int | str]] | None = None
+) -> Path:
+    """The same classes in the form `association`, decided a cell: every pixel belongs to the superpixel of its own cell.
+
+    Class scores of a cell are 20 for the class of its mean colour and 0 for the others.
+
+    Args:
+        changes: to the metadata; None removes a key.
+        shapes: declared instead of the true ones, by the output's name.
+    """
+    (rows, columns), features = GRID, FEATURE_CELL[0] * FEATURE_CELL[1]
+    scores = np.zeros((1, rows, columns, features, 9), np.float32)
+    scores[..., 4] = 10.0
+    for row in range(rows):
+        for column in range(columns):
+            for place in range(9):
+                r, c = row + place // 3 - 1, column + place % 3 - 1
+                if not (0 <= r < rows and 0 <= c < columns):
+                    scores[0, row, column, :, place] = -1e4
+    initializers = [
+        numpy_helper.from_array(np.array([128.0, 128.0], np.float32), "thresholds"),
+        numpy_helper.from_array(np.array([1.0, 2.0], np.float32), "weights"),
+        numpy_helper.from_array(np.array([2, 1], np.int64), "split"),
+        numpy_helper.from_array(np.array([3], np.int64), "last"),
+        numpy_helper.from_array(np.arange(4, dtype=np.float32), "ids"),
+        numpy_helper.from_array(np.array(20.0, np.float32), "twenty"),
+        numpy_helper.from_array(np.array(0.0, np.float32), "zero"),
+        numpy_helper.from_array(scores, "scores"),
+        numpy_helper.from_array(np.array([0, rows, columns, 1, 1], np.int64), "spread"),
+    ]
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),  # (B, H, W, 3)
+        helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["planes"], ["means"], kernel_shape=CELL, strides=CELL),
+        helper.make_node("Transpose", ["means"], ["cells"], perm=[0, 2, 3, 1]),  # (B, R, C, 3)
+        helper.make_node("Split", ["cells", "split"], ["red_green", "blue"], axis=3),
+        helper.make_node("GreaterOrEqual", ["red_green", "thresholds"], ["over"]),
+        helper.make_node("Cast", ["over"], ["over_float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["over_float", "weights"], ["weighted"]),
+        helper.make_node("ReduceSum", ["weighted", "last"], ["classes"], keepdims=1),  # (B, R, C, 1)
+        helper.make_node("Equal", ["classes", "ids"], ["is_class"]),
+        helper.make_node("Cast", ["is_class"], ["is_class_float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["is_class_float", "twenty"], ["class_logits"]),
+        helper.make_node("Mul", ["classes", "zero"], ["zeros"]),
+        helper.make_node("Reshape", ["zeros", "spread"], ["zeros_5d"]),
+        helper.make_node("Add", ["zeros_5d", "scores"], ["association"]),
+    ]
+    declared: dict[str, list[int | str]] = {
+        "association": ["B", rows, columns, features, 9],
+        "class_logits": ["B", rows, columns, len(CLASS_NAMES)],
+        **(shapes or {}),
+    }
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in declared.items()]
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["B", *INPUT_SIZE, 3])
+    graph = helper.make_graph(nodes, "tiny", [image], outputs, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    values: dict[str, str | None] = {**association_metadata(), **(changes or {})}
+    helper.set_model_props(model, {key: value for key, value in values.items() if value is not None})
+    onnx.save(model, path)
+    return path

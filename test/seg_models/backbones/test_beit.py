@@ -9,7 +9,8 @@ import onnxruntime
 import pytest
 import torch
 
-from seg_models.export.graph import DeploymentModel, deployment_graph
+from seg_models.export.deployment import deployment_model
+from seg_models.export.graph import deployment_graph
 from test.seg_models.backbones.test_vit import BEIT, picture, tiny
 from test.seg_models.tiny_models import tiny_model
 
@@ -34,7 +35,7 @@ def exported(tmp_path_factory) -> tuple[Path, int]:
     """A tiny BEiT's deployment graph, not yet seen by ONNX Runtime, and the number of its tokens."""
     model = tiny_model("linear", 3, (96, 128), backbone=BEIT).eval()
     file = tmp_path_factory.mktemp("beit") / "model.onnx"
-    onnx.save(deployment_graph(DeploymentModel(model).eval()), str(file))
+    onnx.save(deployment_graph(deployment_model(model)), str(file))
     return file, 1 + model.backbone.grid[0] * model.backbone.grid[1]
 
 

@@ -23,7 +23,9 @@ from benchmarks.architectures import normalized
 from benchmarks.export_table import settle, sharpen
 from seg_models.data.labels import LabelTable
 from seg_models.data.rooms.bag import IMAGE_TOPIC, STORE
-from seg_models.export.graph import TOLERANCES, ExportError, Origin, export_onnx
+from seg_models.export.checks import TOLERANCES
+from seg_models.export.deployment_file import Origin, export_onnx
+from seg_models.export.errors import ExportError
 from seg_onnx.half_precision import HalfPrecisionError, half_tensor, score_outputs, stem_outputs, to_half
 from seg_perception.engines.tensorrt.api import TensorRt
 from seg_perception.engines.tensorrt.build import BuildRequest, build

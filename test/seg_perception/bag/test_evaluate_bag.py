@@ -77,7 +77,7 @@ def test_scores_on_a_small_bag_are_those_worked_out_by_hand(
         assert report["engine"] == "onnxruntime"
         assert report["model"] == "tiny"
         assert report["truncated"] is False
-        assert set(report["stages_ms"]) == {"decode", "preprocess", "infer", "upscale"}
+        assert set(report["stages_ms"]) == {"decode", "preprocess", "infer", "paint"}
         assert report["latency_ms"]["p50"] > 0
 
 

@@ -51,7 +51,7 @@ def evaluated(tmp_path: Path, frames: int, labelled: bool = True, name: str = "t
         truth = rng.integers(0, 3, (24, 32), np.uint8)
         predicted = np.where(rng.random(truth.shape) < 0.7, truth, rng.integers(0, 4, truth.shape)).astype(np.uint8)
         segmentation = Segmentation(
-            predicted, np.full_like(predicted, 180), predicted.astype(np.uint16), {"infer": 5.0, "upscale": 0.1}
+            predicted, np.full_like(predicted, 180), predicted.astype(np.uint16), {"infer": 5.0, "paint": 0.1}
         )
         rgb = rng.integers(0, 256, (24, 32, 3), np.uint8)
         evaluation.add(

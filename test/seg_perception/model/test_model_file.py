@@ -101,7 +101,10 @@ def test_onnx_without_the_contracts_metadata_is_refused(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"palette": None}, "its metadata lacks palette"),
-        ({"format_version": "2"}, "has format version '2', this seg_perception reads '1'"),
+        ({"format_version": "3"}, "has format version '3', this seg_perception reads 1 and 2"),
+        ({"format_version": "2"}, "is of form '', expected one of labels, association"),
+        ({"form": "association"}, "is of form association, which is of format version 2, not 1"),
+        ({"form": "masks"}, "is of form 'masks', expected one of labels, association"),
         ({"class_names": "floor, wall"}, "metadata class_names is 'floor, wall', expected a JSON list"),
         ({"class_names": '["a", "a", "b", "c"]'}, "different names"),
         ({"class_names": "[]"}, "different names"),

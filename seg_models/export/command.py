@@ -1,0 +1,71 @@
+"""Export a checkpoint as the deployment model: `python -m seg_models.export --checkpoint last.ckpt --out model.onnx`.
+
+One ONNX file holds everything a robot needs: uint8 RGB in, normalisation inside, class names, palette and origin in its
+metadata. The file is written only after ONNX Runtime and PyTorch agreed on real images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from seg_models.checkpoints.released import released_model, released_recipe
+from seg_models.checkpoints.trained import load_task
+from seg_models.data.labels import read_label_table
+from seg_models.export.checks import TOLERANCES, read_images
+from seg_models.export.deployment import FORMS
+from seg_models.export.deployment_file import Origin, export_onnx, source_commit
+from seg_models.messages import one_line
+from seg_models.training.recipe import naming
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code (2: bad input or a failed check, one line says what)."""
+    parser = argparse.ArgumentParser(prog="python -m seg_models.export", description=(__doc__ or "").splitlines()[0])
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--checkpoint", type=Path, help="checkpoint of seg_models.train")
+    source.add_argument("--released", type=Path, help="the authors' released file, with --recipe")
+    parser.add_argument(
+        "--recipe",
+        type=Path,
+        help="of the model that --released holds; its data names the classes. A checkpoint has its own",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the .onnx file")
+    parser.add_argument(
+        "--images", type=Path, help="real images to check with (default: the recipe's validation split)"
+    )
+    parser.add_argument(
+        "--precision", choices=list(TOLERANCES), default="float32", help="float16: for GPUs; half the size"
+    )
+    parser.add_argument(
+        "--form",
+        choices=FORMS,
+        help="association: the robot paints, quicker and at its camera's size (default where the model has it); "
+        "labels: everything in the graph",
+    )
+    parser.add_argument("--license", default="Apache-2.0", help="licence of the weights")
+    args = parser.parse_args(arguments)
+    try:
+        if args.checkpoint:
+            task = load_task(args.checkpoint)
+            recipe, table, model = task.recipe, task.table, task.model
+            if args.recipe:
+                print(
+                    f"{args.checkpoint} carries its own recipe, {recipe.name}, which is taken; {args.recipe} is not read"
+                )
+        else:
+            recipe = released_recipe(args.recipe)
+            table = read_label_table(Path(recipe.data.roots[0]) / "classes.yaml")
+            with naming(args.recipe):
+                model = released_model(recipe, args.released, len(table.names))
+        data = recipe.data
+        folder = args.images or Path(data.roots[0]) / "images" / data.val_split
+        training_data = data.description or str(data.roots)
+        origin = Origin(recipe.name, recipe.model.name, training_data, args.license, source_commit())
+        figures = export_onnx(model, table, origin, args.out, read_images(folder), args.precision, args.form)
+    except (ValueError, OSError) as error:
+        print(f"error: {one_line(error, 1500)}", file=sys.stderr)
+        return 2
+    print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB); against PyTorch: {figures}")
+    return 0

@@ -1,0 +1,86 @@
+"""The segmenter with a file of the form `association`: it paints, at the image's own size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seg_perception.engines.base import EngineError
+from seg_perception.segmenter import Segmentation, Segmenter
+from test.seg_perception.tiny_model import (
+    CELL,
+    GRID,
+    INPUT_SIZE,
+    grid_cells,
+    tiny_labels,
+    write_tiny_association_model,
+)
+
+KINDS = ("onnxruntime", "openvino")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_association_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
+
+
+def cells_image(seed: int = 0) -> np.ndarray:
+    """Of one colour a cell: uint8 [H, W, 3]."""
+    colours = np.random.default_rng(seed).integers(0, 256, (*GRID, 3), np.uint8)
+    return colours.repeat(CELL[0], 0).repeat(CELL[1], 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("factor", [1, 3])
+def test_masks_are_painted_at_the_images_size(model: Path, kind: str, factor: int) -> None:
+    rgb = cells_image().repeat(factor, 0).repeat(factor, 1)
+    with Segmenter(model, kind, threads=1) as segmenter:
+        result = segmenter(rgb)
+    # Bilinear resizing mixes colours at the borders of cells; their means stay.
+    np.testing.assert_array_equal(result.labels, tiny_labels(rgb))
+    np.testing.assert_array_equal(result.superpixels, grid_cells(rgb.shape[:2]))
+    # The own cell's weight is 1 / (1 + 8 exp(-10)), so its class has all but e^-20 of the probability.
+    assert (result.confidence == 255).all()
+
+
+def test_labels_come_before_the_confidence_is_made(model: Path) -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    def on_labels(early: Segmentation) -> None:
+        seen.append((early.confidence is None, early.superpixels is not None))
+        np.testing.assert_array_equal(early.labels, tiny_labels(rgb))
+
+    rgb = cells_image()
+    with Segmenter(model, "onnxruntime") as segmenter:
+        result = segmenter.segment(rgb, on_labels=on_labels)
+        at_once = segmenter.segment(rgb)
+        without = segmenter.segment(rgb, want_confidence=False, want_superpixels=False, on_labels=lambda _: None)
+    assert seen == [(True, True)]
+    np.testing.assert_array_equal(result.confidence, at_once.confidence)
+    assert (without.confidence, without.superpixels) == (None, None)
+
+
+def test_results_stay_as_they_are_while_further_images_come(model: Path) -> None:
+    with Segmenter(model, "openvino") as segmenter:
+        first = segmenter(cells_image(1))
+        kept = [array.copy() for array in (first.labels, first.confidence, first.superpixels)]
+        segmenter(cells_image(2))
+    for before, after in zip(kept, (first.labels, first.confidence, first.superpixels), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("name", ["association", "class_logits"])
+def test_an_output_of_another_shape_than_declared_is_named(tmp_path: Path, name: str) -> None:
+    shapes: dict[str, list[int | str]] = {name: ["B", "a", "b", "c", "d"][: 5 if name == "association" else 4]}
+    # Shapes left open: the file may be anything until it runs. Its geometry says 5x4 cells, the graph gives 3x4.
+    changes: dict[str, str | None] = {"superpixel_grid": "[4, 4]", "cell": "[8, 8]"}
+    other = "class_logits" if name == "association" else "association"
+    shapes[other] = ["B", "e", "f", "g", "h"][: 5 if other == "association" else 4]
+    path = write_tiny_association_model(tmp_path / "m.onnx", changes, shapes)
+    with (
+        Segmenter(path, "onnxruntime") as segmenter,
+        pytest.raises(EngineError, match=r"gave other outputs than its file declares: association is \[3, 4, 4, 9\]"),
+    ):
+        segmenter(np.zeros((*INPUT_SIZE, 3), np.uint8))
