@@ -22,8 +22,9 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-PNG_START = b"\x89PNG\r\n\x1a\n"
+from seg_perception.image_size import MAX_PIXELS, PNG_START, ImageHeader, ImageHeaderError, read_image_header
+
+JPEG_END = b"\xff\xd9"
 
 
 class ImageError(ValueError):
@@ -155,18 +156,20 @@ def decode_label_image(height: int, width: int, encoding: str, step: int, data: 
     return _pixel_rows(height, width, encoding, _ENCODINGS[encoding], step, data)
 
 
-def decode_compressed(data: Any, format: str) -> np.ndarray:
-    """Pixels of a sensor_msgs/CompressedImage (JPEG, PNG or whatever else OpenCV reads) as RGB, uint8 [H, W, 3].
+def decode_compressed(data: Any, format: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Pixels of a sensor_msgs/CompressedImage (`image_size.KINDS`) as RGB, uint8 [H, W, 3].
 
     Args:
         data: anything with the buffer protocol.
         format: the message's format field; used in messages, since the bytes themselves say what they are.
+        max_pixels: of an image that is still decoded; a file of a few kilobytes may unpack to gigabytes.
 
     Raises:
-        ImageError: empty, cut short, or nothing that can be decoded.
+        ImageError: empty, cut short, nothing that can be decoded, or of more than `max_pixels`.
     """
     # Without IGNORE_ORIENTATION a camera's EXIF tag would turn the image, and the mask would not lie on it any more.
-    bgr = _decode(data, format, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    buffer, header = _checked_header(data, format, max_pixels)
+    bgr = _decode(buffer, header, format, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
@@ -174,11 +177,15 @@ def decode_compressed_label(data: Any, format: str = "png") -> np.ndarray:
     """Class ids of a label sensor_msgs/CompressedImage: uint8 [H, W]; 255 = not labelled.
 
     Raises:
-        ImageError: no PNG of one 8-bit channel (JPEG is refused: it changes ids).
+        ImageError: no PNG of one 8-bit channel (JPEG is refused: it changes ids), or of more than MAX_PIXELS.
     """
     if memoryview(data)[:8].tobytes() != PNG_START:
         raise ImageError(f"label image has format {format!r}, expected PNG (a lossy format changes class ids)")
-    labels = _decode(data, format, cv2.IMREAD_UNCHANGED)
+    buffer, header = _checked_header(data, format, MAX_PIXELS)
+    if header.sample_bits < 8:
+        # OpenCV would stretch the ids over 0..255, into other classes.
+        raise ImageError(f"label PNG has {header.sample_bits}-bit samples, expected 8-bit ones holding class ids")
+    labels = _decode(buffer, header, format, cv2.IMREAD_UNCHANGED)
     if labels.ndim != 2 or labels.dtype != np.uint8:
         channels = 1 if labels.ndim == 2 else labels.shape[2]
         raise ImageError(
@@ -249,13 +256,27 @@ def _to_8_bits(samples: np.ndarray, is_bigendian: bool) -> np.ndarray:
     return cv2.convertScaleAbs(samples, alpha=255.0 / 65535.0)
 
 
-def _decode(data: Any, format: str, flags: int) -> np.ndarray:
+def _checked_header(data: Any, format: str, max_pixels: int) -> tuple[np.ndarray, ImageHeader]:
+    """The bytes, uint8 [N], and what they say of their size, which is one that may be decoded."""
     buffer = np.frombuffer(data, np.uint8)
     if buffer.size == 0:
         raise ImageError(f"compressed image ({format!r}) is empty")
     if "compressedDepth" in format:
         raise ImageError(f"compressed image has format {format!r}: a depth image; expected a colour camera's topic")
-    if buffer[:2].tobytes() == JPEG_START and not _has_jpeg_end(buffer):
+    try:
+        header = read_image_header(buffer.data)
+    except ImageHeaderError as error:
+        raise ImageError(_undecodable(buffer, format, str(error))) from error
+    if header.pixels > max_pixels:
+        raise ImageError(
+            f"compressed image ({format!r}, {buffer.size} bytes) is {header.width}x{header.height} pixels; expected at "
+            f"most {max_pixels} of them"
+        )
+    return buffer, header
+
+
+def _decode(buffer: np.ndarray, header: ImageHeader, format: str, flags: int) -> np.ndarray:
+    if header.kind == "JPEG" and not _has_jpeg_end(buffer, header.pixels_start):
         # OpenCV 4 would fill up what is missing with grey, and the model would segment the grey.
         raise ImageError(_undecodable(buffer, format))
     try:
@@ -267,15 +288,14 @@ def _decode(data: Any, format: str, flags: int) -> np.ndarray:
     return image
 
 
-def _has_jpeg_end(buffer: np.ndarray) -> bool:
+def _has_jpeg_end(buffer: np.ndarray, pixels_start: int) -> bool:
     # Nearly always the last two bytes; some cameras pad. The whole is searched only where the end does not have it.
-    return JPEG_END in buffer[-4096:].tobytes() or JPEG_END in buffer.tobytes()
+    # A thumbnail before the pixels has an end of its own, which does not count.
+    pixels = buffer[pixels_start:]
+    return JPEG_END in pixels[-4096:].tobytes() or JPEG_END in pixels.tobytes()
 
 
-def _undecodable(buffer: np.ndarray, format: str) -> str:
-    start = buffer[:8].tobytes()
-    known = start.startswith(JPEG_START) or start == PNG_START
-    what = "it is cut short or damaged" if known else f"it starts with {start.hex(' ')}, expected JPEG or PNG"
+def _undecodable(buffer: np.ndarray, format: str, what: str = "it is cut short or damaged") -> str:
     return f"compressed image ({format!r}, {buffer.size} bytes) cannot be decoded: {what}"
 
 

@@ -229,7 +229,7 @@ def test_the_turn_that_a_camera_notes_in_exif_is_not_made() -> None:
     ("data", "format", "message"),
     [
         (b"", "jpeg", "compressed image ('jpeg') is empty"),
-        (b"no picture at all", "jpeg", "it starts with 6e 6f 20 70 69 63 74 75, expected JPEG or PNG"),
+        (b"no picture at all", "jpeg", "it starts with 6e 6f 20 70 69 63 74 75, expected JPEG, PNG, TIFF"),
         (b"\xff\xd8\xff\xe0\x00\x10JFIF", "jpeg", "cannot be decoded: it is cut short or damaged"),
         (b"\x00" * 40, "16UC1; compressedDepth", "a depth image; expected a colour camera's topic"),
     ],
