@@ -19,6 +19,7 @@ from seg_models.checkpoints.reading import CheckpointError, read_checkpoint
 from seg_models.checkpoints.regproxy import convert_regproxy
 from seg_models.checkpoints.released import load_released
 from seg_models.checkpoints.segmenter import convert_segmenter
+from test import broken_files
 from test.seg_models.tiny_models import hybrid_options
 
 DATA = Path(__file__).parents[2] / "data"
@@ -230,3 +231,44 @@ def test_a_file_that_holds_itself_and_one_without_names_are_refused(tmp_path):
         torch.save(content, tmp_path / "file.pth")
         with pytest.raises(CheckpointError, match=message):
             load_released(model, tmp_path / "file.pth")
+
+
+@pytest.mark.parametrize("seed", broken_files.rounds(40))
+def test_broken_released_files_are_refused_in_one_line_and_the_model_left_alone(tmp_path, seed):
+    build, case, _, name = CASES[seed % len(CASES)]
+    model = build(case["config"])
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    path = tmp_path / "broken.pth"
+    how, state = broken_files.damaged_state(case["state_dict"], seed)
+    try:
+        torch.save({"model": state}, path)
+    except (RuntimeError, NotImplementedError):
+        pytest.skip(f"PyTorch writes no file in which {how}")
+    try:
+        load_released(model, path)
+    except CheckpointError as error:
+        line = str(error)
+    else:
+        line = str(path)
+        before = {}
+        assert all(torch.isfinite(value).all() for value in model.state_dict().values()), how
+    assert line.startswith((str(path), f"no checkpoint at {path}")), (name, how, line)
+    assert line.isprintable(), (name, how)
+    assert len(line) < 1500
+    for key, value in before.items():
+        assert torch.equal(model.state_dict()[key], value), (name, how)
+
+
+def test_hostile_released_files_are_refused_and_run_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    case = SEGMENTERS["vit_mask"]
+    model, marker = segmenter(case["config"]), tmp_path / "ran"
+    for suffix in (".pth", ".safetensors"):
+        for name, hostile in broken_files.hostile_checkpoints(broken_files.saved(case["state_dict"]), marker).items():
+            path = tmp_path / f"hostile{suffix}"
+            path.write_bytes(hostile)
+            with pytest.raises(CheckpointError) as error:
+                load_released(model, path)
+            assert str(path) in str(error.value), name
+            assert str(error.value).isprintable(), name
+            assert not marker.exists(), name
