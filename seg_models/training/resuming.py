@@ -19,6 +19,8 @@ from seg_models.training.task import SegmentationTask
 
 MOST_COUNTED = 10**12  # steps, batches, epochs
 
+PROGRESS = ("ready", "started", "processed", "completed")
+
 # Where in a checkpoint's "loops" Lightning keeps the count that it calls global_step.
 STEPS_MADE = (
     *("fit_loop", "epoch_loop.automatic_optimization.optim_progress"),
@@ -103,6 +105,8 @@ def _check_counts(value: Any, where: str) -> None:
     """All numbers in nested dictionaries and lists are counts or flags."""
     if isinstance(value, dict):
         for key, inner in value.items():
+            if key in PROGRESS and not isinstance(inner, int):
+                raise CheckpointError(f"{where}.{key} is {shown(inner)}; expected a count")
             _check_counts(inner, f"{where}.{shown(key)}")
     elif isinstance(value, list):
         for inner in value:
@@ -122,11 +126,15 @@ def _check_optimization(content: dict[str, Any], task: SegmentationTask, where: 
     state = content["optimizer_states"][0].get("state")
     if not isinstance(state, dict):
         raise CheckpointError(f"{where}: the optimiser's state is {shown(state)}; expected a mapping")
+    names = set().union(*(values for values in state.values() if isinstance(values, dict)))
     for index, values in state.items():
         if type(index) is not int or not 0 <= index < len(shapes) or not isinstance(values, dict):
             raise CheckpointError(
                 f"{where}: the optimiser's state has {shown(index)}; expected {len(shapes)} parameters"
             )
+        if values.keys() != names:
+            lacking = shown(sorted(map(str, names - values.keys())))
+            raise CheckpointError(f"{where}: the optimiser's parameter {index} lacks {lacking}")
         for name, value in values.items():
             fits = value is None or (isinstance(value, Tensor) and value.shape in (shapes[index], torch.Size()))
             if not fits or (value is not None and not_finite({"": value})):

@@ -95,6 +95,8 @@ FIRST_PARAMETER = ("optimizer_states", 0, "state", 0)
         (("optimizer_states", 0, "param_groups", 0, "lr"), float("nan"), "lr is nan; expected a finite number"),
         ((*FIRST_PARAMETER, "exp_avg"), torch.zeros(3), "'exp_avg' of the optimiser's parameter 0 is damaged"),
         ((*FIRST_PARAMETER, "step"), torch.tensor(float("inf")), "'step' of the optimiser's parameter 0 is damaged"),
+        (FIRST_PARAMETER, {"step": torch.tensor(2.0)}, r"parameter 0 lacks \['exp_avg', 'exp_avg_sq'\]"),
+        (("loops", "fit_loop", "epoch_loop.batch_progress", "total", "ready"), {}, "ready is {}; expected a count"),
         (("lr_schedulers", 0, "base_lrs"), "x", "base_lrs is 'x'; expected"),
         (("callbacks", "x"), {"dirpath": "/a", "best_k_models": {"/b/c.ckpt": 1}}, "outside of its folder"),
         (("pytorch-lightning_version",), None, "does not say which Lightning wrote it"),
