@@ -35,7 +35,9 @@ TOLERANCES = {
 }
 
 
-def compare(model: SegmentationModel, deployment: DeploymentModel, path: Path, images: list[np.ndarray]) -> dict[str, float]:
+def compare(
+    model: SegmentationModel, deployment: DeploymentModel, path: Path, images: list[np.ndarray]
+) -> dict[str, float]:
     """Run the file in ONNX Runtime beside PyTorch.
 
     Args:

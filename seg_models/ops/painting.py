@@ -152,4 +152,6 @@ def check_shapes(association: Tensor, class_logits: Tensor, geometry: PaintingGe
         )
     for side, count, pixels in zip(geometry.input_size, geometry.grid, geometry.cell, strict=True):
         if count * pixels < side:
-            raise ValueError(f"{count} cells of {pixels} pixels cover {count * pixels} pixels; expected at least {side}")
+            raise ValueError(
+                f"{count} cells of {pixels} pixels cover {count * pixels} pixels; expected at least {side}"
+            )

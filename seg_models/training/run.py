@@ -22,6 +22,7 @@ from seg_models.checkpoints.reading import CheckpointError
 from seg_models.checkpoints.released import load_released
 from seg_models.checkpoints.trained import read_trained
 from seg_models.data.folder import FolderDataError
+from seg_models.data.labels import LabelTableError
 from seg_models.data.loaders import RecipeData, loaders
 from seg_models.messages import one_line
 from seg_models.segmentation_model import SegmentationModel
@@ -54,9 +55,10 @@ def train(
 
     Raises:
         RunError: nothing to resume from, or `out` already holds a run and `resume` is False.
-        RecipeError: a model that cannot be built, an optimiser or schedule that cannot be run, or a machine without what
-            `trainer` asks for.
-        FolderDataError, BackboneError, CheckpointError: data or weights cannot be had.
+        RecipeError: data that is not there, a model that cannot be built, an optimiser or schedule that cannot be run, or a
+            machine without what `trainer` asks for.
+        FolderDataError: an image or mask that is found broken on the way.
+        BackboneError, CheckpointError: weights cannot be had.
         TrainingError: loss or weights became NaN or infinite.
     """
     check_optimization(recipe.optimizer, recipe.schedule)
@@ -71,7 +73,10 @@ def train(
     if recipe.trainer.threads:
         torch.set_num_threads(recipe.trainer.threads)
     # All that can be refused is refused before anything is written.
-    table = loaders(recipe)[2]
+    try:
+        table = loaders(recipe)[2]
+    except (FolderDataError, LabelTableError) as error:
+        raise RecipeError(f"data: {error}") from error
     outline_from_recipe(recipe, len(table.names))
     files, started = RunCheckpoints(), WriteRecipe(recipe, out)
     trainer = make_trainer(recipe, out, files, started)
