@@ -67,21 +67,26 @@ class HalfPrecisionError(ValueError):
 
 
 def to_half(proto: onnx.ModelProto, keep: Collection[str] = ()) -> onnx.ModelProto:
-    """A float16 copy of a float32 model whose inputs and outputs are integers, as the deployment model's are.
+    """A float16 copy of a float32 deployment model. Its inputs are integers; outputs that are float32 stay so.
 
     Args:
         proto: the model; it is not changed.
         keep: names of tensors that are to be made in float32, too.
 
     Raises:
-        HalfPrecisionError: a graph with floating inputs or outputs, with branches, loops or functions, one whose types
+        HalfPrecisionError: a graph with floating inputs or float16 outputs, with branches, loops or functions, one whose types
             cannot be inferred, or whose nodes are not in order.
     """
     model = onnx.ModelProto.FromString(proto.SerializeToString())
     graph = model.graph
-    for value in [*graph.input, *graph.output]:
+    for value in graph.input:
         if value.type.tensor_type.elem_type in (TensorProto.FLOAT, TensorProto.FLOAT16):
-            raise HalfPrecisionError(f"{value.name} is floating; expected a deployment model, integers in and out")
+            raise HalfPrecisionError(
+                f"input {value.name} is floating; expected a deployment model, which takes integers"
+            )
+    for value in graph.output:
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
+            raise HalfPrecisionError(f"output {value.name} is float16; the model is converted already")
     for node in graph.node:
         if any(a.type == onnx.AttributeProto.GRAPH for a in node.attribute):
             raise HalfPrecisionError(f"{node.name} ({node.op_type}) has a graph inside; expected a plain graph")
@@ -91,7 +96,8 @@ def to_half(proto: onnx.ModelProto, keep: Collection[str] = ()) -> onnx.ModelPro
     unknown = set(keep) - {name for node in graph.node for name in node.output}
     if unknown:
         raise HalfPrecisionError(f"no node makes {', '.join(sorted(unknown))}, which should stay float32")
-    kept = score_outputs(graph) | position_outputs(graph) | stem_outputs(graph) | set(keep)
+    float_outputs = {v.name for v in graph.output if v.type.tensor_type.elem_type == TensorProto.FLOAT}
+    kept = float_outputs | score_outputs(graph) | position_outputs(graph) | stem_outputs(graph) | set(keep)
     weights = {tensor.name: tensor for tensor in graph.initializer if tensor.name in floats}
     names = {name for node in graph.node for name in node.output} | {tensor.name for tensor in graph.initializer}
     is_half: dict[str, bool] = {}  # of the float tensors that nodes have made
@@ -171,10 +177,12 @@ def half_tensor(tensor: TensorProto, name: str) -> TensorProto:
 
 
 def score_outputs(graph: onnx.GraphProto) -> set[str]:
-    """What the nodes make from each softmax back to the product of its scores, that product included."""
+    """What the nodes make from each softmax back to the product of its scores, that product included; and from each floating
+    output, which is a score, too: of pixels for superpixels, and of superpixels for classes."""
     producer = {output: node for node in graph.node for output in node.output}
     found: set[str] = set()
     waiting = [n.input[0] for n in graph.node if n.op_type in ("Softmax", "LogSoftmax")]
+    waiting += [value.name for value in graph.output if value.type.tensor_type.elem_type == TensorProto.FLOAT]
     while waiting:
         name = waiting.pop()
         node = producer.get(name)

@@ -16,8 +16,11 @@ from seg_models.data.labels import read_label_table
 from seg_models.export.checks import TOLERANCES, read_images
 from seg_models.export.deployment import FORMS
 from seg_models.export.deployment_file import Origin, export_onnx, source_commit
+from seg_models.export.errors import ExportError
 from seg_models.messages import one_line
 from seg_models.training.recipe import naming
+
+CALIBRATION_IMAGES = 32  # at most, evenly spread
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,7 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
         "--images", type=Path, help="real images to check with (default: the recipe's validation split)"
     )
     parser.add_argument(
-        "--precision", choices=list(TOLERANCES), default="float32", help="float16: for GPUs; half the size"
+        "--precision",
+        choices=list(TOLERANCES),
+        default="float32",
+        help="float16: for GPUs, half the size; int8: 8-bit convolutions and linear layers, with --calibration",
+    )
+    parser.add_argument(
+        "--calibration", type=Path, help="some dozens of images of what the robot will see, other than --images (int8)"
     )
     parser.add_argument(
         "--form",
@@ -47,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--license", default="Apache-2.0", help="licence of the weights")
     args = parser.parse_args(arguments)
     try:
+        if (args.precision == "int8") != (args.calibration is not None):
+            raise ExportError("--precision int8 and --calibration DIR belong together; give both or neither")
         if args.checkpoint:
             task = load_task(args.checkpoint)
             recipe, table, model = task.recipe, task.table, task.model
@@ -63,7 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
         folder = args.images or Path(data.roots[0]) / "images" / data.val_split
         training_data = data.description or str(data.roots)
         origin = Origin(recipe.name, recipe.model.name, training_data, args.license, source_commit())
-        figures = export_onnx(model, table, origin, args.out, read_images(folder), args.precision, args.form)
+        images = read_images(folder)
+        calibration = read_images(args.calibration, CALIBRATION_IMAGES) if args.calibration else None
+        figures = export_onnx(model, table, origin, args.out, images, args.precision, args.form, calibration)
     except (ValueError, OSError) as error:
         print(f"error: {one_line(error, 1500)}", file=sys.stderr)
         return 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import subprocess
@@ -14,12 +15,15 @@ import numpy as np
 import onnx
 
 from seg_models.data.labels import LabelTable
-from seg_models.export.checks import TOLERANCES, compare, require_agreement
+from seg_models.export.checks import TOLERANCES, compare, require_agreement, resized
 from seg_models.export.deployment import DeploymentModel, deployment_model
 from seg_models.export.errors import ExportError
 from seg_models.export.graph import deployment_graph
+from seg_models.export.int8 import best_int8
 from seg_models.segmentation_model import AssociationModel, SegmentationModel
 from seg_onnx.half_precision import to_half
+
+logger = logging.getLogger(__name__)
 
 # What the reader on the robot takes; a test holds the two against each other.
 MAX_CLASSES = 255  # 255 itself is kept for "not labelled"
@@ -45,6 +49,7 @@ def export_onnx(
     images: list[np.ndarray],
     precision: str = "float32",
     form: str | None = None,
+    calibration: list[np.ndarray] | None = None,
 ) -> dict[str, float]:
     """Write the deployment model after checking it.
 
@@ -54,8 +59,10 @@ def export_onnx(
         origin: written into the metadata.
         out: the file; written only if the check passes, and then at once.
         images: RGB uint8 (h, w, 3) of any size, resized here; real ones, on noise an agreement says little.
-        precision: "float32", or "float16" for GPUs (see `seg_onnx.half_precision`), half the size and checked less strictly.
+        precision: "float32", or "float16" for GPUs (see `seg_onnx.half_precision`), half the size and checked less strictly;
+            "int8" (see `int8.py`).
         form: "labels" or "association"; None for `association` where the model has it, and else `labels`.
+        calibration: for int8, images like `images` but others: what the ranges of activations are taken from.
 
     Returns:
         the figures of `compare`.
@@ -79,6 +86,10 @@ def export_onnx(
     proto = deployment_graph(deployment)
     if precision == "float16":
         proto = to_half(proto)
+    elif precision == "int8":
+        size = model.image_size
+        proto, method = best_int8(proto, resized(calibration or [], size), resized(images, size))
+        logger.info("int8 calibrated by %s", method)
     onnx.helper.set_model_props(proto, values)
     onnx.checker.check_model(proto)
     # Beside the target, so that the last step is a rename: no reader ever sees half a file.

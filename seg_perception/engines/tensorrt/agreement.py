@@ -12,6 +12,7 @@ import numpy as np
 
 from seg_perception.engines.base import Engine
 from seg_perception.model.model_file import ModelInfo
+from seg_perception.painting import Painter
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,14 @@ def compare_engines(reference: Engine, engine: Engine, images: Iterable[np.ndarr
 
 def masks(outputs: dict[str, np.ndarray], info: ModelInfo) -> dict[str, np.ndarray]:
     """Labels, confidence and superpixels [B, H, W] at network size, from what an engine of this model gives."""
-    return outputs
+    if info.geometry is None:
+        return outputs
+    painter = Painter(info.geometry)
+    painted = [
+        painter.paint(association, class_logits, info.input_size)
+        for association, class_logits in zip(outputs["association"], outputs["class_logits"], strict=True)
+    ]
+    return {name: np.stack([getattr(p, name) for p in painted]) for name in ("labels", "confidence", "superpixels")}
 
 
 def _percent(share: float) -> str:

@@ -5,6 +5,7 @@ The full-size table is docs/export.md; these are the same checks on tiny models.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,13 @@ from seg_models.data.rooms.bag import IMAGE_TOPIC, STORE
 from seg_models.export.checks import TOLERANCES
 from seg_models.export.deployment_file import Origin, export_onnx
 from seg_models.export.errors import ExportError
+from seg_models.export.int8 import Int8Error, closeness, last_products, to_int8
 from seg_onnx.half_precision import HalfPrecisionError, half_tensor, score_outputs, stem_outputs, to_half
+from seg_perception.engines.tensorrt.agreement import masks
 from seg_perception.engines.tensorrt.api import TensorRt
 from seg_perception.engines.tensorrt.build import BuildRequest, build
 from seg_perception.engines.tensorrt.options import BuildOptions
+from seg_perception.model.model_file import read_model_info
 from test.seg_models.architectures.overfit import drawn_rooms
 from test.seg_models.tiny_models import ON_VIT, hybrid_options, tiny_model
 
@@ -43,6 +47,7 @@ SHAPE = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 # One form of each architecture, and the backbones whose graphs differ in kind; other options are in the full-size table.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "superpixel_transformer": ("superpixel_transformer", {}),
+    "superpixel_transformer, labels": ("superpixel_transformer", {}),
     "linear, BEiT": ("linear", {"backbone": "beit_base_patch16_224"}),
     "segmenter": ("segmenter", {}),
     "regproxy, distilled": (
@@ -69,7 +74,22 @@ def exported(request, tmp_path_factory):
     model = tiny_model(name, classes, SIZE, **options).eval()
     sharpen(model)
     path = tmp_path_factory.mktemp("export") / "model.onnx"
-    return path, export_onnx(model, table(classes), Origin("m", name, "drawn"), path, list(images))
+    form = "labels" if request.param.endswith("labels") else None
+    return path, export_onnx(model, table(classes), Origin("m", name, "drawn"), path, list(images), form=form)
+
+
+def file_masks(path: Path, model: str | bytes, images: np.ndarray) -> list[np.ndarray]:
+    """Labels, confidence and, where there are any, superpixels of a file in ONNX Runtime.
+
+    Args:
+        path: the file as it was exported, which says what the model is.
+        model: path or bytes of the same, or of a copy in another precision.
+        images: uint8 [B, H, W, 3].
+    """
+    session = onnxruntime.InferenceSession(model)
+    names = [output.name for output in session.get_outputs()]
+    found = masks(dict(zip(names, session.run(names, {"image": images}), strict=True)), read_model_info(path))
+    return [found[name] for name in ("labels", "confidence", "superpixels") if name in found]
 
 
 def table(classes: int) -> LabelTable:
@@ -84,6 +104,7 @@ def test_file_agrees_with_the_model_and_with_its_half_precision_form_builds_in_t
     model = to_half(onnx.load(str(path)))
     assert_half_agrees(path, model)
     onnx.checker.check_model(model, full_check=True)
+    assert all(value.type.tensor_type.elem_type != TensorProto.FLOAT16 for value in model.graph.output)
     # Operators that overflow in float16 read float32.
     inferred = onnx.shape_inference.infer_shapes(model)
     types = {v.name: v.type.tensor_type.elem_type for v in inferred.graph.value_info}
@@ -99,11 +120,51 @@ def test_file_agrees_with_the_model_and_with_its_half_precision_form_builds_in_t
         assert request.out.stat().st_size > 10_000
 
 
+def test_eight_bits_stay_near_the_model_and_build_in_tensorrt(exported, tmp_path):
+    path, _ = exported
+    images, _, _ = drawn_rooms(8, *SIZE)
+    model = to_int8(onnx.load(str(path)), list(images[3:]), "percentile")
+    onnx.checker.check_model(model, full_check=True)
+    assert_symmetric_and_without_quantised_biases(model)
+    full = file_masks(path, str(path), images[:3])
+    short = file_masks(path, model.SerializeToString(), images[:3])
+    assert (full[0] == short[0]).mean() > 0.5  # chance is a quarter; how much it costs is measured on a trained model
+    pytest.importorskip("tensorrt_rtx", reason="pip install tensorrt-rtx-cu13 (Linux x86-64, no GPU needed)")
+    onnx.helper.set_model_props(model, {p.key: p.value for p in model.metadata_props} | {"precision": "int8"})
+    onnx.save(model, str(tmp_path / "int8.onnx"))
+    tensorrt = TensorRt.load("tensorrt_rtx")
+    request = BuildRequest(
+        tmp_path / "int8.onnx", BuildOptions("int8", max_batch=4), tensorrt.name, tmp_path / "engine"
+    )
+    build(request, tensorrt, lambda phase, share: None)
+    assert request.out.stat().st_size > 10_000
+
+
+def assert_symmetric_and_without_quantised_biases(model: onnx.ModelProto) -> None:
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    pairs = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert pairs
+    for node in pairs:
+        zero_point = values[node.input[2]]
+        assert zero_point.dtype == np.int8
+        assert not zero_point.any()
+    made = {node.output[0]: node.op_type for node in model.graph.node}
+    quantised = [node for node in model.graph.node if made.get(node.input[0]) == "DequantizeLinear"]
+    assert quantised
+    for node in quantised:
+        assert all(made.get(name) != "DequantizeLinear" for name in node.input[2:])  # biases
+    # The first two convolutions and what makes the outputs stay as they are.
+    kept = stem_outputs(model.graph) | last_products(model.graph)
+    assert not any(
+        made.get(name) == "DequantizeLinear" for n in model.graph.node if kept & set(n.output) for name in n.input
+    )
+
+
 def assert_half_agrees(path: Path, half: onnx.ModelProto) -> None:
     """The float16 file against the float32 one, which agrees with PyTorch, on the drawn images."""
     images, _, _ = drawn_rooms(3, *SIZE)
-    full = onnxruntime.InferenceSession(str(path)).run(None, {"image": images})
-    short = onnxruntime.InferenceSession(half.SerializeToString()).run(None, {"image": images})
+    full = file_masks(path, str(path), images)
+    short = file_masks(path, half.SerializeToString(), images)
     tolerance = TOLERANCES["float16"]
     same = full[0] == short[0]
     assert same.mean() >= tolerance.agreement
@@ -113,7 +174,7 @@ def assert_half_agrees(path: Path, half: onnx.ModelProto) -> None:
         assert (owners == half_owners).mean() >= tolerance.agreement
 
 
-def test_half_precision_export_is_smaller_and_agrees_in_all_but_ties(tmp_path):
+def test_exports_in_short_precisions_are_smaller_and_agrees_in_all_but_ties(tmp_path):
     images, _, classes = drawn_rooms(3, *SIZE)
     sizes = {}
     for precision, tolerance in TOLERANCES.items():
@@ -122,12 +183,16 @@ def test_half_precision_export_is_smaller_and_agrees_in_all_but_ties(tmp_path):
         ).eval()
         sharpen(model)
         path = tmp_path / f"{precision}.onnx"
-        figures = export_onnx(model, table(classes), Origin("m", "segmenter", "drawn"), path, list(images), precision)
+        calibration = list(images) if precision == "int8" else None
+        figures = export_onnx(
+            model, table(classes), Origin("m", "segmenter", "drawn"), path, list(images), precision, calibration=calibration
+        )
         assert figures["label_agreement"] >= tolerance.agreement
         sizes[precision] = path.stat().st_size
         assert onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map["precision"] == precision
     assert sizes["float16"] < 0.6 * sizes["float32"]
-    with pytest.raises(ExportError, match="precision is 'int4'; expected one of float32, float16"):
+    assert sizes["int8"] < sizes["float16"]
+    with pytest.raises(ExportError, match="precision is 'int4'; expected one of float32, float16, int8"):
         export_onnx(model, table(classes), Origin("m", "segmenter", "drawn"), path, list(images), "int4")
 
 
@@ -229,7 +294,7 @@ def test_a_file_with_floating_inputs_is_refused():
         [onnx.helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
         [onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])],
     )
-    with pytest.raises(HalfPrecisionError, match="x is floating; expected a deployment model, integers in and out"):
+    with pytest.raises(HalfPrecisionError, match="input x is floating; expected a deployment model, which takes integers"):
         to_half(onnx.helper.make_model(graph))
 
 
@@ -258,3 +323,28 @@ def test_settled_batch_norms_bring_activations_to_unit_scale():
     # But for the n - 1 of a running variance, of 48 pixels in the deepest layers.
     torch.testing.assert_close(torch.stack(seen), torch.ones(len(norms)), atol=0.05, rtol=0)
     assert not model.training
+
+
+def test_export_in_eight_bits_takes_the_calibration_that_comes_closest(tmp_path, caplog):
+    images, _, classes = drawn_rooms(8, *SIZE)
+    model = tiny_model("linear", classes, SIZE, **ON_VIT).eval()
+    sharpen(model)
+    out = tmp_path / "model.onnx"
+    arguments = (model, table(classes), Origin("m", "linear", "drawn"), out, list(images[:2]), "int8")
+    with pytest.raises(Int8Error, match="no images to calibrate with; name a folder of real ones with --calibration"):
+        export_onnx(*arguments)
+    assert not out.exists()
+    caplog.set_level("INFO")
+    figures = export_onnx(*arguments, calibration=list(images[2:]))
+    assert figures["label_agreement"] > 0.8
+    assert re.search(r"closeness to float32 entropy 0\.\d+, percentile 0\.\d+", caplog.text)
+    assert re.search(r"int8 calibrated by (entropy|percentile)", caplog.text)
+    written = onnx.load(str(out))
+    assert {p.key: p.value for p in written.metadata_props}["precision"] == "int8"
+    assert_symmetric_and_without_quantised_biases(written)
+
+
+def test_how_close_outputs_are():
+    labels = np.array([1, 2, 3, 4])
+    assert closeness([labels], [np.array([1, 2, 3, 0])]) == 0.75
+    assert closeness([labels, np.array([2.0, -2.0])], [labels, np.array([2.0, -1.0])]) == 0.875
