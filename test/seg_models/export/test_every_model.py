@@ -185,7 +185,13 @@ def test_exports_in_short_precisions_are_smaller_and_agrees_in_all_but_ties(tmp_
         path = tmp_path / f"{precision}.onnx"
         calibration = list(images) if precision == "int8" else None
         figures = export_onnx(
-            model, table(classes), Origin("m", "segmenter", "drawn"), path, list(images), precision, calibration=calibration
+            model,
+            table(classes),
+            Origin("m", "segmenter", "drawn"),
+            path,
+            list(images),
+            precision,
+            calibration=calibration,
         )
         assert figures["label_agreement"] >= tolerance.agreement
         sizes[precision] = path.stat().st_size
@@ -294,7 +300,9 @@ def test_a_file_with_floating_inputs_is_refused():
         [onnx.helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
         [onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])],
     )
-    with pytest.raises(HalfPrecisionError, match="input x is floating; expected a deployment model, which takes integers"):
+    with pytest.raises(
+        HalfPrecisionError, match="input x is floating; expected a deployment model, which takes integers"
+    ):
         to_half(onnx.helper.make_model(graph))
 
 
