@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 # What the reader on the robot takes; a test holds the two against each other.
 MAX_CLASSES = 255  # 255 itself is kept for "not labelled"
 MAX_SUPERPIXELS = 65535  # published as uint16
+MAX_NAME = 200  # letters of a class
+MAX_SIDE = 16_384  # pixels, cells, features along one side
 
 
 @dataclass(frozen=True)
@@ -137,12 +139,18 @@ def check_metadata(values: dict[str, str]) -> None:
     names, palette = json.loads(values["class_names"]), json.loads(values["palette"])
     if not 1 <= len(names) <= MAX_CLASSES:
         raise ExportError(f"the label table has {len(names)} classes; a deployment model takes 1 to {MAX_CLASSES}")
-    if not all(isinstance(name, str) and name for name in names) or len(set(names)) != len(names):
-        raise ExportError(f"the label table has empty or repeated names: {', '.join(map(str, names))[:200]}")
+    if not all(isinstance(name, str) and 0 < len(name) <= MAX_NAME for name in names) or len(set(names)) != len(names):
+        raise ExportError(
+            f"the label table has empty, repeated or endless names: {', '.join(map(str, names))[:200]!r}; expected different "
+            f"ones of 1 to {MAX_NAME} letters"
+        )
     if len(palette) != len(names) or not all(
         len(colour) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in colour) for colour in palette
     ):
         raise ExportError("the label table's palette is not [r, g, b] with values 0 to 255 for every class")
+    for key in ("input_size", "superpixel_grid", "cell", "feature_cell"):
+        if key in values and not all(0 < side <= MAX_SIDE for side in json.loads(values[key])):
+            raise ExportError(f"{key} is {values[key]}; a deployment model takes 1 to {MAX_SIDE} along each side")
     rows, columns = json.loads(values.get("superpixel_grid", "[1, 1]"))
     if rows * columns > MAX_SUPERPIXELS:
         raise ExportError(
@@ -153,8 +161,8 @@ def check_metadata(values: dict[str, str]) -> None:
     if not all(math.isfinite(v) for key in ("mean", "std") for v in normalization[key]):
         raise ExportError(f"the normalisation is {values['normalization']}; expected finite numbers")
     for key, value in values.items():
-        try:
-            value.encode("utf-8")
+        try:  # JSON hides half of a surrogate pair in an escape
+            (value + "".join(names)).encode("utf-8")
         except UnicodeEncodeError as error:
             raise ExportError(f"{key} is {value!r:.80}, which is no text that a file can hold") from error
 

@@ -7,6 +7,7 @@ are JSON.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from seg_perception.painting_geometry import PaintingGeometry
 
 UNLABELLED = 255
 MAX_CLASSES = 255  # 255 itself is kept for "not labelled"
+MAX_NAME = 200  # letters of a class
+MAX_SIDE = 16_384  # pixels, cells, features along one side
 REQUIRED_KEYS = ("format_version", "architecture", "class_names", "palette", "input_size")
 
 
@@ -125,7 +128,7 @@ def read_model_info(path: str | Path) -> ModelInfo:
     fields = _MetadataReader(path, metadata)
     class_names = fields.read("class_names", _class_names, f"a JSON list of 1 to {MAX_CLASSES} different names")
     palette = fields.read("palette", _palette, "a JSON list of [r, g, b] with values 0 to 255")
-    input_size = fields.read("input_size", _size, "JSON [height, width]")
+    input_size = fields.read("input_size", _size, f"JSON [height, width], 1 to {MAX_SIDE}")
     if len(palette) != len(class_names):
         raise ModelFileError(
             f"model file {path}: palette has {len(palette)} colours for {len(class_names)} classes; {EXPORT_HINT}"
@@ -133,9 +136,9 @@ def read_model_info(path: str | Path) -> ModelInfo:
     grid, feature_cell, cell = (
         fields.read(key, _size, expected) if key in metadata else None
         for key, expected in (
-            ("superpixel_grid", "JSON [rows, columns]"),
-            ("feature_cell", "JSON [height, width]"),
-            ("cell", "JSON [height, width]"),
+            ("superpixel_grid", f"JSON [rows, columns], 1 to {MAX_SIDE}"),
+            ("feature_cell", f"JSON [height, width], 1 to {MAX_SIDE}"),
+            ("cell", f"JSON [height, width], 1 to {MAX_SIDE}"),
         )
     )
     normalization = None
@@ -191,7 +194,7 @@ class _MetadataReader:
         text = self._metadata[key]
         try:
             return convert(json.loads(text))
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             shown = text if len(text) <= 80 else text[:77] + "..."
             raise ModelFileError(
                 f"model file {self._path}: metadata {key} is {shown!r}, expected {expected}; {EXPORT_HINT}"
@@ -200,8 +203,9 @@ class _MetadataReader:
 
 def _class_names(value: Any) -> tuple[str, ...]:
     names = tuple(value)
-    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in names):
+    if not isinstance(value, list) or not all(isinstance(name, str) and 0 < len(name) <= MAX_NAME for name in names):
         raise ValueError("not a list of names")
+    "".join(names).encode("utf-8")  # half a surrogate pair is no text: no report could be written with it
     if not 1 <= len(names) <= MAX_CLASSES or len(set(names)) != len(names):
         raise ValueError("too few, too many or repeated names")
     return names
@@ -218,13 +222,13 @@ def _palette(value: Any) -> np.ndarray:
 
 def _size(value: Any) -> tuple[int, int]:
     rows, columns = value
-    if not (isinstance(rows, int) and isinstance(columns, int) and rows > 0 and columns > 0):
+    if not all(type(side) is int and 0 < side <= MAX_SIDE for side in (rows, columns)):
         raise ValueError("not two positive whole numbers")
     return rows, columns
 
 
 def _normalization(value: Any) -> dict[str, list[float]]:
     result = {key: [float(number) for number in value[key]] for key in ("mean", "std")}
-    if any(len(numbers) != 3 for numbers in result.values()):
-        raise ValueError("not three channels")
+    if any(len(numbers) != 3 or not all(map(math.isfinite, numbers)) for numbers in result.values()):
+        raise ValueError("not three finite numbers")
     return result
