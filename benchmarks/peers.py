@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from seg_models.backbones.conv import conv_backbone
 from seg_models.build import build_model
 from seg_models.export.graph import OPSET, simplify
+from seg_models.export.node_names import name_after_modules
 from seg_models.segmentation_model import AssociationModel
 from seg_perception.painting import Painter, PaintingGeometry
 
@@ -45,7 +46,12 @@ Run = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Contestant:
-    """A model to time. `kind`: ours, segformer, torchvision or backbone; `options`: of `build_model`, or the model's name."""
+    """A model to time.
+
+    Attributes:
+        kind: ours; unfolded, as trained; painted, with the painting in the graph; segformer, torchvision or backbone.
+        options: of `build_model`, or torchvision's name of the model.
+    """
 
     name: str
     kind: str
@@ -65,9 +71,15 @@ PAPERS = Contestant("Superpixel Transformer, paper's", "ours", {})
 SEGFORMER = Contestant("SegFormer-B0", "segformer")
 LRASPP = Contestant("LR-ASPP MobileNetV3-Large", "torchvision", "lraspp_mobilenet_v3_large")
 DEEPLAB = Contestant("DeepLabV3 MobileNetV3-Large", "torchvision", "deeplabv3_mobilenet_v3_large")
-# What the deepest stage costs; handing out the large early stages, which no whole model does, would add to it.
+# Ends in its deepest map, so that handing out large early ones, which no whole model does, is not counted for it.
 ALONE = Contestant("our backbone alone, EfficientNet-Lite0", "backbone")
-CONTESTANTS = (ROBOTS, PAPERS, SEGFORMER, LRASPP, DEEPLAB, ALONE)
+STEPS = (  # what each step brought
+    replace(ROBOTS, name="robot's, not folded", kind="unfolded"),
+    replace(ROBOTS, name="robot's, painted in the graph", kind="painted"),
+    replace(PAPERS, name="paper's, not folded", kind="unfolded"),
+    replace(PAPERS, name="paper's, painted in the graph", kind="painted"),
+)
+CONTESTANTS = (ROBOTS, PAPERS, SEGFORMER, LRASPP, DEEPLAB, ALONE, *STEPS)
 
 
 class LabelsOf(nn.Module):
@@ -89,14 +101,16 @@ class LabelsOf(nn.Module):
         return (out.argmax(dim=1).to(torch.uint8),)
 
 
-class EndsInAssociation(nn.Module):
-    """The deployed form, ending where painting begins."""
+class Ending(nn.Module):
+    """A Superpixel Transformer that ends where painting begins, or in labels painted in the graph."""
 
-    def __init__(self, model: AssociationModel) -> None:
+    def __init__(self, model: AssociationModel, painted: bool) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.painted = model, painted
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        if self.painted:
+            return (self.model.decide(image).labels.to(torch.uint8),)
         return self.model.associate_features(image)
 
 
@@ -108,15 +122,15 @@ def build(contestant: Contestant) -> nn.Module:
     """
     torch.manual_seed(0)
     mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
-    if contestant.kind == "ours":
+    if contestant.kind in ("ours", "unfolded", "painted"):
         model = build_model(
             "superpixel_transformer", BACKBONE, contestant.classes, contestant.size, **contestant.options
         )
         for name in ("pixel_position", "superpixel_position"):  # zeros would be folded away
             nn.init.normal_(getattr(model, name))
-        deployed = model.deployed()
-        assert isinstance(deployed, AssociationModel)
-        return LabelsOf(EndsInAssociation(deployed), lambda out: out, **model.normalization)
+        ours = model if contestant.kind == "unfolded" else model.deployed()
+        assert isinstance(ours, AssociationModel)
+        return LabelsOf(Ending(ours, contestant.kind == "painted"), lambda out: out, **model.normalization)
     if contestant.kind == "backbone":
         backbone = conv_backbone(BACKBONE)
         return LabelsOf(backbone, lambda stages: (stages[-1],), **backbone.normalization)
@@ -153,7 +167,9 @@ def export(contestant: Contestant, folder: Path) -> Path:
             )
         assert program is not None
         simplify(program.model)
-        onnx.save(program.model_proto, path)
+        proto = program.model_proto
+        name_after_modules(proto, root="network.model.")  # of ours: for benchmarks.profile
+        onnx.save(proto, path)
     return path
 
 
@@ -186,7 +202,7 @@ def open_run(contestant: Contestant, path: Path, engine: str, threads: int, stac
     """From an image to its labels, once a call."""
     infer = open_engine(path, engine, threads)
     image = np.random.default_rng(0).integers(0, 256, (1, *contestant.size, 3), np.uint8)
-    if contestant.kind != "ours":
+    if contestant.kind not in ("ours", "unfolded"):
         return lambda: infer(image)
     association, _ = infer(image)
     grid = (association.shape[1], association.shape[2])
