@@ -26,6 +26,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 MODULES = ("tensorrt", "tensorrt_rtx")  # in the order in which `TensorRt.load` takes them
 OLDEST = (10, 3)  # of `tensorrt`; JetPack 6
 
+_NO_DRIVER = re.compile(r"error:? 35\b|driver version is insufficient|no CUDA-capable device", re.IGNORECASE)
+_NO_MEMORY = re.compile(r"out ?_?of ?_?memory", re.IGNORECASE)
 INSTALL_HINT = (
     "on a Jetson it comes with JetPack (apt install python3-libnvinfer; a virtual environment needs "
     "--system-site-packages), on x86 `pip install tensorrt` or, for RTX GPUs, `pip install tensorrt-rtx-cu13`"
@@ -377,10 +380,10 @@ class TensorRt:
         """An error with the first thing that TensorRT logged since the call began: what follows it is consequences."""
         reason = self.errors[0] if self.errors else last_line(error) if error else "it gave no reason"
         hint = ""
-        text = " ".join(self.errors).lower()
-        if ("insufficient" in text and "driver" in text) or "error 35" in text or "cudaerrorinsufficientdriver" in text:
+        text = " ".join(self.errors)
+        if _NO_DRIVER.search(text):
             hint = "; install or update the NVIDIA driver (nvidia-smi must work)"
-        elif "out of memory" in text or "outofmemory" in text or "out_of_memory" in text:
+        elif _NO_MEMORY.search(text):
             hint = "; free device memory, or lower --workspace-mb or --optimization-level"
         return TensorRtError(f"{self.name} {self.version}: {what}: {reason}{hint}")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from seg_perception.engines.tensorrt.options import TensorRtSettings
 from seg_perception.engines.tensorrt.progress import BuildProgress
 from seg_perception.model.model_file import read_model_info
 from test.seg_perception.engines.tensorrt.software_cuda import NoDevice
-from test.seg_perception.tiny_model import INPUT_SIZE, grid_cells, tiny_labels
+from test.seg_perception.tiny_model import GRID, INPUT_SIZE, grid_cells, tiny_labels, write_tiny_association_model
 
 pytest.importorskip("tensorrt_rtx", reason="pip install tensorrt-rtx-cu13 (Linux x86-64, no GPU needed)")
 
@@ -146,9 +147,8 @@ def test_an_engine_that_disagrees_is_not_put_into_use(
 def test_half_floats_that_disagree_give_way_to_an_engine_in_full_floats(
     bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wrong = opposite(tmp_path / "opposite.onnx", bench.model)
-    full = next(bench.cache.glob("*-fp32-*.engine")).read_bytes()
-    bench.module._model_of = lambda plan: bench.model if plan == full else wrong
+    loaded = iter([opposite(tmp_path / "opposite.onnx", bench.model), bench.model])  # the first one computes wrongly
+    bench.module._model_of = lambda plan: next(loaded)
     with bench.engine("fp16") as engine:
         assert engine.name == "tensorrt"
         assert engine.description.endswith("Software, fp32")
@@ -252,3 +252,18 @@ def test_the_stored_images_are_there() -> None:
     assert len(found) == 3
     assert all(image.shape[2] == 3 and image.dtype == np.uint8 for image in found)
     assert cv2.absdiff(cv2.resize(found[0], (64, 48)), cv2.resize(found[1], (64, 48))).mean() > 5
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_form_association_is_compared_by_what_it_paints(tmp_path: Path, precision: str) -> None:
+    bench = Bench(write_tiny_association_model(tmp_path / "association.onnx"), tmp_path / "engines")
+    with bench.engine(precision, batch=2) as engine:
+        assert engine.name == "tensorrt"
+        outputs = engine.infer(images(2))
+        assert outputs["association"].shape == (2, *GRID, 4, 9)
+        assert outputs["association"].dtype == np.float32
+        assert outputs["class_logits"].shape == (2, *GRID, 4)
+    (manifest,) = bench.cache.glob("*.json")
+    agreement = json.loads(manifest.read_text())["agreement"]
+    assert (agreement["labels"], agreement["superpixels"], agreement["confidence"]) == (1.0, 1.0, 1.0)
+    assert agreement["images"] == 3
