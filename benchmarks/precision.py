@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("note: this processor has no bfloat16 of its own; fast is f32 here", file=sys.stderr)
     try:
         print(table(*compare(args.model, args.data, args.split, args.engine, args.threads)))
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:  # files and engines that do not do
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

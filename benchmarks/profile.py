@@ -50,7 +50,8 @@ def image_of(model: Path) -> np.ndarray:
     """Noise of the model's input size, uint8 [1, H, W, 3].
 
     Raises:
-        ModelFileError: not an ONNX file.
+        OnnxFormatError: not an ONNX file.
+        OSError: it cannot be read.
         ValueError: one that takes no image.
     """
     inputs = read_onnx_header(model).inputs
@@ -191,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
         if args.engine != "openvino":
             layers, call_ms = onnxruntime_layers(args.model, args.threads, args.runs)
             print(report(f"ONNX Runtime, {args.threads} threads", layers, call_ms, args.layers))
-    except (ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         print(f"error: {str(error).splitlines()[-1]}", file=sys.stderr)
         return 2
     return 0

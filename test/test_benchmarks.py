@@ -145,3 +145,5 @@ def test_a_file_that_cannot_be_profiled_is_said_in_one_line(tmp_path, capsys):
     (tmp_path / "m.onnx").write_text("no model")
     assert profile.main([str(tmp_path / "m.onnx")]) == 2
     assert "not an ONNX file" in capsys.readouterr().err
+    assert profile.main([str(tmp_path / "none.onnx")]) == 2
+    assert "No such file" in capsys.readouterr().err
