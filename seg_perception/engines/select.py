@@ -106,11 +106,11 @@ def _tensorrt_and_device() -> tuple[bool, str]:
         return False, ""
     try:
         cuda = CudaRuntime.load()
+        if not cuda.device_count():
+            return False, f"{names[0]} is installed, but {cuda.why_no_device()}"
+        return True, f"{names[0]} is installed, and {cuda.device(0).name} is there"
     except EngineError as error:
         return False, f"{names[0]} is installed, but {error}"
-    if not cuda.device_count():
-        return False, f"{names[0]} is installed, but {cuda.why_no_device()}"
-    return True, f"{names[0]} is installed, and {cuda.device(0).name} is there"
 
 
 def _choose_without_tensorrt() -> tuple[str, str]:

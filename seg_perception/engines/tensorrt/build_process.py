@@ -170,8 +170,10 @@ def main() -> int:
     except (EngineError, MemoryError) as error:
         text = "the machine has not enough memory for the build" if isinstance(error, MemoryError) else str(error)
         reporter.answer({"problem": text})
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         reporter.answer({"problem": last_line(error), "input": True})
+    except OSError as error:
+        reporter.answer({"problem": f"the engine cannot be written: {error}"})
     else:
         reporter.answer({"done": True, "outputs": outputs})
     return 0

@@ -136,9 +136,11 @@ class EngineCache:
         """Keep with an engine how far it agreed with the reference, so that it need not be asked at every start."""
         self._write_manifest(name, manifest | {"agreement": agreement})
 
-    def lock(self, name: str, waiting: Callable[[Holder], None]) -> FileLock:
+    def lock(
+        self, name: str, waiting: Callable[[Holder], None], stopped: Callable[[], bool] = lambda: False
+    ) -> FileLock:
         """The right to build this engine; see `FileLock`."""
-        return FileLock(self.folder / f"{name}.lock", waiting)
+        return FileLock(self.folder / f"{name}.lock", waiting, stopped)
 
     # What TensorRT measured and compiled
 
@@ -273,12 +275,19 @@ class EngineCache:
 
 
 def default_folder() -> Path:
-    """Where engines are kept: $SEG_PERCEPTION_CACHE, else seg_perception/ in the user's cache folder."""
+    """Where engines are kept: $SEG_PERCEPTION_CACHE, else seg_perception/ in the user's cache folder.
+
+    Raises:
+        ValueError: this user has no home folder.
+    """
     chosen = os.environ.get("SEG_PERCEPTION_CACHE")
     if chosen:
         return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "seg_perception" / "engines"
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (base if base.is_absolute() else Path.home() / ".cache") / "seg_perception" / "engines"
+    except RuntimeError as error:
+        raise ValueError(f"no folder for TensorRT engines: {error}; set SEG_PERCEPTION_CACHE") from error
 
 
 def _problem(plan: bytes, manifest: dict[str, Any]) -> str:

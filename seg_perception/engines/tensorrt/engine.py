@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -149,7 +150,8 @@ class TensorRtEngine(Engine):
         self._executor.run({"image": np.zeros((self.batch_size, *self.info.input_size, 3), np.uint8)})
         kernels = self._executor.kernels
         if kernels.new:
-            self._preparation.cache.keep(f"{prepared.name}.kernels", kernels.to_bytes())
+            with _unless_the_cache_can_only_be_read():
+                self._preparation.cache.keep(f"{prepared.name}.kernels", kernels.to_bytes())
 
     def _require_agreement(self, prepared: PreparedEngine) -> None:
         """Check the engine unless it has been; what was found is kept with it."""
@@ -158,7 +160,8 @@ class TensorRtEngine(Engine):
         if agreement is None:
             return
         if not kept:
-            self._preparation.cache.note_agreement(prepared.name, prepared.manifest, asdict(agreement))
+            with _unless_the_cache_can_only_be_read():
+                self._preparation.cache.note_agreement(prepared.name, prepared.manifest, asdict(agreement))
             logger.info("TensorRT engine %s: %s", prepared.name, agreement)
         if agreement.least < self._threshold:
             raise DisagreementError(
@@ -166,3 +169,12 @@ class TensorRtEngine(Engine):
                 f"`seg_perception build-engine {self.info.path} --precision "
                 f"{prepared.manifest['key']['options']['precision']} --check-data DIR_OR_BAG` names the layers"
             )
+
+
+@contextlib.contextmanager
+def _unless_the_cache_can_only_be_read() -> Iterator[None]:
+    """What is kept spares the next start some seconds; without, this one is as good."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("the next start has to do this again: %s", error)

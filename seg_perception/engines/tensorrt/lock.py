@@ -28,7 +28,7 @@ class Holder:
 
 
 class LockTimeoutError(TimeoutError):
-    """Another process held the lock for too long. One line: who."""
+    """Another process held the lock for too long, or the waiting was stopped. One line: who."""
 
 
 class FileLock:
@@ -39,6 +39,7 @@ class FileLock:
     Args:
         path: the lock file.
         waiting: told of the holder when this process begins to wait, and every `tell_every_s` seconds after.
+        stopped: True ends the waiting.
         timeout_s: give up after this long.
         tell_every_s: seconds between calls of `waiting`.
     """
@@ -47,11 +48,13 @@ class FileLock:
         self,
         path: Path,
         waiting: Callable[[Holder], None],
+        stopped: Callable[[], bool] = lambda: False,
         timeout_s: float = 7200.0,
         tell_every_s: float = 10.0,
     ) -> None:
         self._path = path
         self._waiting = waiting
+        self._stopped = stopped
         self._timeout_s = timeout_s
         self._tell_every_s = tell_every_s
         self._descriptor = -1
@@ -63,6 +66,8 @@ class FileLock:
             waited = time.monotonic() - start
             if waited > self._timeout_s:
                 raise LockTimeoutError(f"waited {waited:.0f} s for {self._holder()} that holds {self._path}; end it")
+            if self._stopped():
+                raise LockTimeoutError(f"waiting for {self._holder()} was stopped after {waited:.0f} s")
             if waited - told >= self._tell_every_s:
                 told = waited
                 self._waiting(self._holder())

@@ -15,6 +15,7 @@ from seg_perception.engines.tensorrt.build_process import build_in_process
 from seg_perception.engines.tensorrt.cache import EngineCache
 from seg_perception.engines.tensorrt.cuda import Cuda
 from seg_perception.engines.tensorrt.key import EngineKey
+from seg_perception.engines.tensorrt.lock import Holder
 from seg_perception.engines.tensorrt.options import BuildOptions, check_file
 from seg_perception.engines.tensorrt.progress import ProgressCallback
 
@@ -68,9 +69,8 @@ class Preparation:
             outputs: inner tensors to have as outputs, too; those that the network has.
 
         Raises:
-            TensorRtError: no device, or the build failed.
+            TensorRtError: no device, the build failed, or its result cannot be kept.
             ValueError: the model cannot give this precision.
-            OSError: the cache cannot be written.
         """
         check_file(options.precision, model_precision(model), model)
         if not self.cuda.device_count() and not self.tensorrt.builds_without_gpu:
@@ -81,13 +81,19 @@ class Preparation:
         if found.plan is not None:
             logger.info("TensorRT engine %s comes from the cache", name)
             return PreparedEngine(name, found.plan, found.manifest, built=False)
-        with self.cache.lock(name, lambda holder: logger.info("waiting for %s, which builds this engine", holder)):
-            found = self.cache.find(name, key)
-            if found.plan is not None:
-                logger.info("TensorRT engine %s was built by another process meanwhile", name)
-                return PreparedEngine(name, found.plan, found.manifest, built=False)
-            logger.info("building TensorRT engine %s: %s", name, found.reason)
-            return self._build(model, options, outputs, key, name)
+        try:
+            with self.cache.lock(name, _tell_of, self.stopped):
+                found = self.cache.find(name, key)
+                if found.plan is not None:
+                    logger.info("TensorRT engine %s was built by another process meanwhile", name)
+                    return PreparedEngine(name, found.plan, found.manifest, built=False)
+                logger.info("building TensorRT engine %s: %s", name, found.reason)
+                return self._build(model, options, outputs, key, name)
+        except OSError as error:  # a full disk, a folder that may only be read, another process that never ends
+            raise TensorRtError(
+                f"TensorRT engine {name} cannot be made in {self.cache.folder}: {error}; see to that, or set another "
+                "folder with SEG_PERCEPTION_CACHE"
+            ) from error
 
     def _build(
         self, model: Path, options: BuildOptions, outputs: tuple[str, ...], key: EngineKey, name: str
@@ -122,3 +128,7 @@ class Preparation:
         assert found.plan is not None
         logger.info("built TensorRT engine %s in %.0f s, %.1f MB", name, build_s, len(found.plan) / 1e6)
         return PreparedEngine(name, found.plan, found.manifest, built=True)
+
+
+def _tell_of(holder: Holder) -> None:
+    logger.info("waiting for %s, which builds this engine", holder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -258,6 +259,21 @@ def test_a_damaged_engine_is_built_again_by_itself(
     assert "digest differs" in caplog.text
     assert cache.problems() == {}
     assert json.loads((cache.folder / f"{engine.name}.json").read_text())["model"] == "tiny.onnx"
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(
+    tensorrt: TensorRt, cache: EngineCache, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(cache.folder))
+
+    monkeypatch.setattr("seg_perception.engines.tensorrt.cache.os.replace", full)
+    with pytest.raises(TensorRtError, match=r"cannot be made in .*engines: .*No space left on device.*; see to that"):
+        Preparation(cache, tensorrt, NoDevice(), ignore).engine(model, BuildOptions())
+    assert not list(cache.folder.glob(".*.partial"))
+    assert cache.entries() == []
+    with pytest.raises(BuildError, match=r"the engine cannot be written: .*Is a directory"):
+        build_in_process(request(model, cache.folder), ignore)
 
 
 def test_full_tensorrt_without_a_gpu_says_what_is_missing(cache: EngineCache, model: Path) -> None:

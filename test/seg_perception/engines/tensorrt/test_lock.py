@@ -54,6 +54,11 @@ def test_waiting_ends_with_a_line_that_names_the_holder(tmp_path: Path) -> None:
     process = holding_process(path)
     try:
         with (
+            pytest.raises(LockTimeoutError, match=rf"waiting for process {process.pid} .* was stopped after 0 s"),
+            FileLock(path, lambda holder: None, stopped=lambda: True),
+        ):
+            pass
+        with (
             pytest.raises(LockTimeoutError, match=f"process {process.pid} .the other node"),
             FileLock(path, lambda holder: None, timeout_s=0.2),
         ):
