@@ -115,7 +115,7 @@ def named_model(tmp_path_factory):
     """The graph of a tiny Superpixel Transformer, its nodes named by the export."""
     path = tmp_path_factory.mktemp("profile") / "model.onnx"
     model = tiny_model("superpixel_transformer", image_size=(64, 96)).eval()
-    onnx.save(deployment_graph(deployment_model(model.deployed())), path)
+    onnx.save(deployment_graph(deployment_model(model.deployed(), "labels")), path)
     return path
 
 

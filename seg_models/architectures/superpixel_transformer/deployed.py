@@ -135,7 +135,7 @@ class DeployedSuperpixelTransformer(AssociationModel):
                 pixels = pixels + updates[-1][0].transpose(-1, -2) @ updates[-1][1]
             superpixels, weights, values = layer(superpixels, pixels)
             updates.append((weights, values))
-        tokens = superpixels
+        tokens = superpixels if updates else superpixels.expand(features.shape[0], -1, -1)
         for block in self.self_attention:
             tokens = block(tokens)
         logits, scores = self.association(features, superpixels, updates), self.classifier(tokens)
