@@ -89,7 +89,9 @@ def evaluate_bag(options: EvaluateOptions) -> EvaluationResult:
             drop_reasons=dict(source.drop_reasons),
             source={"bag": str(options.bag), "image topic": image_topic, "label topic": options.label_topic or "none"},
             warnings=[
-                warning for warning in (bag.damage and f"bag {options.bag}: {bag.damage}", video_problem) if warning
+                warning
+                for warning in (bag.damage and f"bag {options.bag}: {bag.damage}", *source.warnings, video_problem)
+                if warning
             ],
             wall_s=wall_s,
             environment=describe_environment(),

@@ -64,6 +64,7 @@ class FrameSource:
     Attributes:
         frames_in: images read so far.
         drop_reasons: why images were left out, with counts.
+        label_problems: why label messages were left out, with counts; their images are taken without labels.
         total: images there are to read.
 
     Raises:
@@ -80,6 +81,9 @@ class FrameSource:
         self.total = min(self._image_topic.count, max_frames) if max_frames else self._image_topic.count
         self.frames_in = 0
         self.drop_reasons: Counter[str] = Counter()
+        self.label_problems: Counter[str] = Counter()
+        self._first_label_problem = ""
+        self._any_label_used = False
         self._label_stamps = self._paired_stamps()
         self._any_decoded = False
 
@@ -110,6 +114,19 @@ class FrameSource:
             yield from self._decode(message, labels)
         if not self._any_decoded and self.frames_in:
             self._give_up()
+        if self.label_problems and not self._any_label_used:
+            raise BagError(f"no label can be used; the first: {self._first_label_problem}")
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line on what was left out of the labels so far; none where nothing was."""
+        count = self.label_problems.total()
+        if not count or self._label_topic is None:
+            return []
+        return [
+            f"{count} of {self._label_topic.count} label messages left out, their images are not scored; the first: "
+            f"{self._first_label_problem}"
+        ]
 
     @property
     def frames_per_second(self) -> float:
@@ -139,21 +156,27 @@ class FrameSource:
         yield Frame(stamp_ns, rgb, labels_of_frame, decode_ms)
 
     def _decode_labels(self, message: BagMessage, rgb: np.ndarray) -> np.ndarray | None:
+        """True classes; None, noted, where they cannot be used. A recording none of whose labels can be used is refused."""
         try:
             image: Any = self._bag.deserialize(message)
-        except MessageError as error:
-            logger.warning("%s; the image is taken without labels", error)
-            return None
-        try:
             compressed = message.type == COMPRESSED_IMAGE
             labels = compressed_label_message_to_ids(image) if compressed else label_message_to_ids(image)
-        except ImageError as error:
-            raise BagError(f"label topic {message.topic}: {error}") from error
-        if labels.shape != rgb.shape[:2]:
-            raise BagError(
-                f"label topic {message.topic} has images of {labels.shape[1]}x{labels.shape[0]} pixels, image topic "
-                f"{self._image_topic.name} of {rgb.shape[1]}x{rgb.shape[0]}; labels must have the image's size"
-            )
+            if labels.shape != rgb.shape[:2]:
+                raise ImageError(
+                    f"has images of {labels.shape[1]}x{labels.shape[0]} pixels, image topic {self._image_topic.name} of "
+                    f"{rgb.shape[1]}x{rgb.shape[0]}; labels must have the image's size"
+                )
+        except (MessageError, ImageError) as error:
+            says = f" {error}" if str(error).startswith("has images of") else f": {error}"
+            problem = f"label topic {message.topic}{says} (bag {self._bag.path}, at {_seconds(message.time_ns)})"
+            if not self.label_problems:
+                self._first_label_problem = problem
+                logger.warning("%s; the image is taken without labels", problem)
+            self.label_problems["damaged message" if isinstance(error, MessageError) else str(error)] += 1
+            if not self._any_label_used and self.label_problems.total() >= _GIVE_UP_AFTER:
+                raise BagError(f"no label can be used; the first: {problem}") from error
+            return None
+        self._any_label_used = True
         return labels
 
     def _drop(self, message: BagMessage, error: MessageError | ImageError) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 import logging
-import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,13 +15,12 @@ from typing import Any
 
 from rosbags.typesys import Stores, get_typestore
 
+from seg_perception.bag.parts import METADATA, STORAGE_SUFFIXES, missing_parts, storage_files
 from seg_perception.bag.recovery import RawMessage, RecoveryError
 from seg_perception.bag.sources import SoundSource, Source, Topic, recover
+from seg_perception.bag.storage_check import problem_of
 
 logger = logging.getLogger(__name__)
-
-STORAGE_SUFFIXES = (".mcap", ".db3")
-
 
 class BagError(ValueError):
     """A recording cannot be read, or lacks what was asked for. The message is one line."""
@@ -61,6 +59,7 @@ class BagReader:
         self.path = path
         self.damage = damage
         self._sources = list(sources)
+        self._told_of_missing = False
         self._typestore = get_typestore(Stores.ROS2_JAZZY)
 
     def __enter__(self) -> BagReader:
@@ -141,6 +140,10 @@ class BagReader:
             for message in source.messages(topics):
                 last_ns, count = message.time_ns, count + 1
                 yield message
+            expected = sum(topic.count for name, topic in source.topics.items() if name in topics)
+            if count < expected and not self._told_of_missing:
+                self._told_of_missing = True
+                self._note(f"{expected - count} of the {expected} messages that its index counts are not there")
             return
         except Exception as error:  # see open_bag
             if not isinstance(source, SoundSource):
@@ -189,35 +192,35 @@ def open_bag(path: str | Path) -> BagReader:
         raise BagError(f"bag {path} does not exist; give a rosbag2 folder, a .mcap or a .db3 file")
     if path.is_file() and path.suffix not in STORAGE_SUFFIXES:
         raise BagError(f"bag {path} is a {path.suffix or 'nameless'} file; expected a rosbag2 folder, .mcap or .db3")
-    files = _storage_files(path)
-    if path.is_dir() and not files and not (path / "metadata.yaml").exists():
+    files = storage_files(path)
+    if path.is_dir() and not files and not (path / METADATA).exists():
         raise BagError(f"folder {path} holds no recording: no metadata.yaml, no .mcap and no .db3 file")
     if path.is_file() and path.stat().st_size == 0:
         raise BagError(f"bag {path} is empty (0 bytes)")
-    try:
-        return BagReader(path, [SoundSource(path, files)], "")
-    except Exception as error:  # on damaged bytes rosbags raises anything, from KeyError to MemoryError
-        detail = _one_line(error)
+    findings = missing_parts(path)
+    detail = next((problem for problem in map(problem_of, files) if problem), "")
+    if not detail:
+        try:
+            source = SoundSource(path, files)
+        except Exception as error:  # on damaged bytes rosbags raises anything, from KeyError to MemoryError
+            detail = _one_line(error) or type(error).__name__
+        else:
+            if findings:
+                logger.warning("bag %s: %s", path, "; ".join(findings))
+            return BagReader(path, [source], "; ".join(findings))
     try:
         sources, damage = recover(files)
     except RecoveryError as error:
         raise BagError(f"bag {path} cannot be read: {error} ({detail})") from error
-    if path.is_dir() and not (path / "metadata.yaml").exists():
-        damage = f"metadata.yaml is missing{'; ' + damage if damage else ', its files are whole'}"
+    if path.is_dir() and not (path / METADATA).exists():
+        findings.insert(0, f"{METADATA} is missing{'' if damage or findings else ', its files are whole'}")
+    damage = "; ".join([*findings, *([damage] if damage else [])])
+    if not damage:
+        damage = f"its index or headers are damaged ({detail}); what can be found from the front is read"
     reader = BagReader(path, sources, damage)
     if damage:
         logger.warning("bag %s was not closed properly: %s; reading what is whole", path, damage)
     return reader
-
-
-def _storage_files(path: Path) -> list[Path]:
-    """The storage files of a recording, a split recording's in their order (bag_2 before bag_10)."""
-    if path.is_file():
-        return [path]
-    files = [file for file in path.iterdir() if file.suffix in STORAGE_SUFFIXES and file.stat().st_size > 0]
-    return sorted(
-        files, key=lambda file: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name)]
-    )
 
 
 def _one_line(error: BaseException) -> str:

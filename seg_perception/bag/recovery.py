@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-import sys
 from binascii import crc32
 from collections import Counter
 from collections.abc import Iterator
@@ -16,17 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from seg_perception.bag.storage_check import CHUNK, CHUNK_HEADER, FOOTER, MCAP_MAGIC, SQLITE_DAMAGE, problem_of, unpack
 
-import lz4.frame
-
-MCAP_MAGIC = b"\x89MCAP0\r\n"
-_FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK = 0x02, 0x03, 0x04, 0x05, 0x06
+_SCHEMA, _CHANNEL, _MESSAGE = 0x03, 0x04, 0x05
+_LAST_KIND = 0x0F  # of the format's records; from 0x80 on are those of others, which no recorder of ROS writes
 _MESSAGE_HEADER = struct.Struct("<HIQQ")  # channel id, sequence, log time, publish time
-_CHUNK_HEADER = struct.Struct("<QQQII")  # first and last time, size once unpacked, CRC-32, length of what follows
 
 
 @dataclass(frozen=True)
@@ -111,10 +104,10 @@ class McapRecovery:
                     contents.is_cut = True
                     return
                 kind, size = head[0], int.from_bytes(head[1:], "little")
-                if kind == _FOOTER:
+                if kind == FOOTER:
                     return
                 size = min(size, file_size)  # a damaged length must not be taken for an amount of memory
-                if kind == _CHUNK:
+                if kind == CHUNK:
                     yield from self._chunk(file, size, contents)
                 elif kind in (_SCHEMA, _CHANNEL, _MESSAGE):
                     content = file.read(size)
@@ -123,18 +116,20 @@ class McapRecovery:
                         return
                     yield from self._record(kind, content, contents)
                 else:
+                    if kind > _LAST_KIND:
+                        contents.damaged_places += 1
                     file.seek(size, 1)
 
     def _chunk(self, file: BinaryIO, size: int, contents: Contents) -> Iterator[RawMessage]:
         content = file.read(size)
-        if len(content) < _CHUNK_HEADER.size:
+        if len(content) < CHUNK_HEADER.size:
             return  # the file ends here; the walk notices it at the next record
-        _, _, unpacked_size, checksum, name_length = _CHUNK_HEADER.unpack_from(content)
-        start = _CHUNK_HEADER.size + name_length + 8
-        compression = content[_CHUNK_HEADER.size : _CHUNK_HEADER.size + name_length].decode(errors="replace")
+        _, _, unpacked_size, checksum, name_length = CHUNK_HEADER.unpack_from(content)
+        start = CHUNK_HEADER.size + name_length + 8
+        compression = content[CHUNK_HEADER.size : CHUNK_HEADER.size + name_length].decode(errors="replace")
         packed = content[start:]
         is_whole = len(content) == size
-        records = _unpack(packed, compression)
+        records = unpack(packed, compression, unpacked_size)
         if is_whole and (len(records) != unpacked_size or (checksum and crc32(records) != checksum)):
             contents.damaged_places += 1
             return
@@ -182,20 +177,6 @@ def _string(content: bytes, position: int) -> str:
     return content[position + 4 : position + 4 + length].decode(errors="replace")
 
 
-def _unpack(packed: bytes, compression: str) -> bytes:
-    """Unpacked bytes; as many as can be had where `packed` is cut short or damaged."""
-    if compression == "":
-        return packed
-    try:
-        if compression == "zstd":
-            return zstd.ZstdDecompressor().decompress(packed)
-        if compression == "lz4":
-            return lz4.frame.LZ4FrameDecompressor().decompress(packed)
-    except (zstd.ZstdError, RuntimeError, EOFError):
-        return b""
-    return b""
-
-
 class SqliteRecovery:
     """Reads a rosbag2 database in the order in which it was written, up to where it is damaged.
 
@@ -206,10 +187,13 @@ class SqliteRecovery:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.contents = Contents()
+        problem = problem_of(path)
+        if problem:
+            raise RecoveryError(problem)
         try:
             with self._connect() as database:
                 rows = database.execute("SELECT id, name, type FROM topics").fetchall()
-        except sqlite3.DatabaseError as error:
+        except SQLITE_DAMAGE as error:
             raise RecoveryError(f"it is no readable rosbag2 database ({error})") from error
         self._topics = {int(key): str(name) for key, name, _ in rows}
         self.contents.types = {str(name): str(kind) for _, name, kind in rows}
@@ -230,7 +214,7 @@ class SqliteRecovery:
                 ):
                     if topic_id in self._topics:
                         yield RawMessage(self._topics[topic_id], int(time_ns), bytes(data))
-            except sqlite3.DatabaseError:
+            except SQLITE_DAMAGE:
                 contents.is_cut = True
 
     def _connect(self) -> _ClosingConnection:

@@ -295,7 +295,7 @@ def _score(
         engine_description=values.get("engine", ""),
         frames_in=len(published_s),
         drop_reasons=drop_reasons,
-        warnings=[problem] if problem else [],
+        warnings=[*frames.warnings, *([problem] if problem else [])],
         wall_s=wall_s,
         environment=describe_environment(),
     )

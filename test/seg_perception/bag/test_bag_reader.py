@@ -109,7 +109,7 @@ def compress_chunks(data: bytes, compression: str) -> bytes:
     """An MCAP file's chunks compressed; index and footer stay behind, the end mark remains."""
     import lz4.frame
 
-    from seg_perception.bag.recovery import MCAP_MAGIC, zstd
+    from seg_perception.bag.storage_check import MCAP_MAGIC, zstd
 
     compress = zstd.compress if compression == "zstd" else lz4.frame.compress
     result = bytearray(MCAP_MAGIC)
