@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import cv2
@@ -44,6 +44,12 @@ class Agreement:
     def least(self) -> float:
         """The smallest of the three shares."""
         return min(share for share in (self.labels, self.superpixels, self.confidence) if share is not None)
+
+    @classmethod
+    def from_json(cls, kept: Any) -> Agreement | None:
+        """What `to_json` gave; None for anything else, as another version of this package may have kept it."""
+        names = {field.name for field in fields(cls)}
+        return cls(**kept) if isinstance(kept, dict) and set(kept) == names else None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -101,11 +107,16 @@ def masks(outputs: dict[str, np.ndarray], info: ModelInfo) -> dict[str, np.ndarr
     if info.geometry is None:
         return outputs
     painter = Painter(info.geometry)
-    painted = [
-        painter.paint(association, class_logits, info.input_size)
-        for association, class_logits in zip(outputs["association"], outputs["class_logits"], strict=True)
-    ]
-    return {name: np.stack([getattr(p, name) for p in painted]) for name in ("labels", "confidence", "superpixels")}
+    found: dict[str, list[np.ndarray]] = {"labels": [], "confidence": [], "superpixels": []}
+    for association, class_logits in zip(outputs["association"], outputs["class_logits"], strict=True):
+        painted = painter.paint(association, class_logits, info.input_size)
+        assert painted.labels is not None
+        assert painted.confidence is not None
+        assert painted.superpixels is not None
+        found["labels"].append(painted.labels)
+        found["confidence"].append(painted.confidence)
+        found["superpixels"].append(painted.superpixels)
+    return {name: np.stack(arrays) for name, arrays in found.items()}
 
 
 def _percent(share: float) -> str:

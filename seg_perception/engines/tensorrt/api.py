@@ -66,6 +66,10 @@ class TensorSpec:
     shape: tuple[int, ...]
 
 
+class NoMemoryError(TensorRtError):
+    """TensorRT ran out of memory."""
+
+
 class Kernels:
     """The kernels that TensorRT for RTX compiles when it first runs an engine; seconds that need be spent only once.
 
@@ -379,13 +383,13 @@ class TensorRt:
     def explained(self, what: str, error: BaseException | None = None) -> TensorRtError:
         """An error with the first thing that TensorRT logged since the call began: what follows it is consequences."""
         reason = self.errors[0] if self.errors else last_line(error) if error else "it gave no reason"
-        hint = ""
+        message = f"{self.name} {self.version}: {what}: {reason}"
         text = " ".join(self.errors)
+        if _NO_MEMORY.search(text):
+            return NoMemoryError(f"{message}; free device memory, or lower --workspace-mb or --optimization-level")
         if _NO_DRIVER.search(text):
-            hint = "; install or update the NVIDIA driver (nvidia-smi must work)"
-        elif _NO_MEMORY.search(text):
-            hint = "; free device memory, or lower --workspace-mb or --optimization-level"
-        return TensorRtError(f"{self.name} {self.version}: {what}: {reason}{hint}")
+            return TensorRtError(f"{message}; install or update the NVIDIA driver (nvidia-smi must work)")
+        return TensorRtError(message)
 
 
 def _parser_problem(parser: trt.OnnxParser) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from seg_perception.engines.base import Engine, EngineError
 from seg_perception.engines.tensorrt.agreement import Agreement
-from seg_perception.engines.tensorrt.api import Kernels, TensorRt, TensorRtError
+from seg_perception.engines.tensorrt.api import Kernels, NoMemoryError, TensorRt, TensorRtError
 from seg_perception.engines.tensorrt.cuda import Cuda
 from seg_perception.engines.tensorrt.executor import Executor
 from seg_perception.engines.tensorrt.options import BuildOptions
@@ -88,6 +87,7 @@ class TensorRtEngine(Engine):
     def open(self) -> None:
         if self._executor is not None:
             return
+        self._cuda.set_device(0)
         for options in self._choices[:-1]:
             try:
                 self._open(options)
@@ -100,7 +100,9 @@ class TensorRtEngine(Engine):
     def _open(self, options: BuildOptions) -> None:
         prepared = self._preparation.engine(self.info.path, options)
         try:
-            self._load(prepared)
+            engine = self._tensorrt.engine(prepared.plan)
+        except NoMemoryError:
+            raise
         except TensorRtError as error:
             if prepared.built:
                 raise
@@ -108,8 +110,9 @@ class TensorRtEngine(Engine):
             logger.warning("%s; it is built again", error)
             self._preparation.cache.remove(prepared.name)
             prepared = self._preparation.engine(self.info.path, options)
-            self._load(prepared)
+            engine = self._tensorrt.engine(prepared.plan)
         try:
+            self._load(prepared, engine)
             self._require_agreement(prepared)
             self._keep_kernels(prepared)
         except BaseException:
@@ -129,10 +132,8 @@ class TensorRtEngine(Engine):
         self._executor = None
         self._engine = None
 
-    def _load(self, prepared: PreparedEngine) -> None:
-        self._cuda.set_device(0)
+    def _load(self, prepared: PreparedEngine, engine: trt.ICudaEngine) -> None:
         device = self._cuda.device(0)
-        engine = self._tensorrt.engine(prepared.plan)
         missing = set(self.output_names) - {spec.name for spec in self._tensorrt.tensors(engine)}
         if missing:
             raise TensorRtError(f"engine {prepared.name} has no output {', '.join(sorted(missing))}")
@@ -155,13 +156,13 @@ class TensorRtEngine(Engine):
 
     def _require_agreement(self, prepared: PreparedEngine) -> None:
         """Check the engine unless it has been; what was found is kept with it."""
-        kept = prepared.manifest.get("agreement")
-        agreement = Agreement(**kept) if kept else self._check(self)
+        kept = Agreement.from_json(prepared.manifest.get("agreement"))
+        agreement = kept or self._check(self)
         if agreement is None:
             return
         if not kept:
             with _unless_the_cache_can_only_be_read():
-                self._preparation.cache.note_agreement(prepared.name, prepared.manifest, asdict(agreement))
+                self._preparation.cache.note_agreement(prepared.name, prepared.manifest, agreement.to_json())
             logger.info("TensorRT engine %s: %s", prepared.name, agreement)
         if agreement.least < self._threshold:
             raise DisagreementError(

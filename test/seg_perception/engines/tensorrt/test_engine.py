@@ -193,6 +193,27 @@ def test_an_engine_that_does_not_load_is_built_again_once(bench: Bench, caplog: 
     assert bench.cuda.held == {}
 
 
+def test_an_engine_that_finds_no_memory_is_kept_for_the_next_start(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.module.refuse = "IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime (out of memory)"
+    before = {path.name for path in bench.cache.iterdir()}
+    with bench.engine() as engine:
+        assert engine.name == "onnxruntime"
+    assert "free device memory, or lower --workspace-mb" in caplog.text
+    assert bench.progress == []  # building it again would not help
+    assert {path.name for path in bench.cache.iterdir()} == before
+
+
+def test_an_agreement_of_another_version_is_asked_for_again(bench: Bench) -> None:
+    (manifest,) = bench.cache.glob("*.json")
+    said = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(said | {"agreement": {"pixels": 1.0}}))
+    with bench.engine() as engine:
+        assert engine.name == "tensorrt"
+    assert json.loads(manifest.read_text())["agreement"]["labels"] == 1.0
+
+
 @pytest.mark.parametrize("call", ["cudaMalloc", "cudaHostAlloc", "cudaStreamCreateWithFlags", "cudaSetDevice"])
 def test_no_memory_on_the_device_is_one_line_and_the_fallback(
     bench: Bench, call: str, caplog: pytest.LogCaptureFixture
