@@ -69,6 +69,14 @@ def test_what_both_sides_share_needs_neither_of_them():
     assert import_all("seg_onnx", (*TRAINING_SIDE, *ROBOT_SIDE, "cv2"), ()).startswith("2 modules")
 
 
+def test_the_robots_package_imports_without_tensorrt_cuda_and_onnx():
+    pytest.importorskip(
+        "rclpy", reason="needs rclpy: source a ROS 2 installation, or pip install 'seg_perception[ros]'"
+    )
+    printed = import_all("seg_perception", (*TRAINING_SIDE, "tensorrt", "tensorrt_rtx", "cuda", "onnx"), ())
+    assert int(printed.split()[0]) > 20
+
+
 def test_the_robots_package_reads_models_and_bags_without_ros():
     blocked = (
         *TRAINING_SIDE,

@@ -32,6 +32,7 @@ from seg_perception.ros.diagnostics import NodeState, diagnostic_status
 from seg_perception.ros.frame_decoder import FrameDecoder
 from seg_perception.ros.frame_statistics import FrameStatistics
 from seg_perception.ros.label_info import label_info_message
+from seg_perception.ros.log_bridge import logged_by
 from seg_perception.ros.mailbox import Mailbox
 from seg_perception.ros.worker import Frame, Outputs, Worker
 from seg_perception.segmenter import Segmenter
@@ -281,8 +282,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        node.autostart()
-        executor.spin()
+        with logged_by(node.get_logger()):
+            node.autostart()
+            executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:

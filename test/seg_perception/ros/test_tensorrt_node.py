@@ -64,6 +64,8 @@ def test_it_serves_while_the_engine_is_built_and_no_image_is_lost_or_answered_tw
         assert len(set(stamps)) == len(stamps) >= asked
         assert any("until the TensorRT engine is built: " in engine for engine in engines)
         assert process.wait_for("building the TensorRT engine: 100 %")
+        assert process.wait_for(": there is none yet")  # why it was built
+        assert process.wait_for("changed over from ")
     finally:
         assert process.stop() == 0
 
