@@ -45,7 +45,7 @@ class BuildRequest:
         """Plain JSON types, for the way into another process."""
         fields = asdict(self)
         for name in ("model", "out", "timing_in", "timing_out"):
-            fields[name] = None if fields[name] is None else os.fspath(fields[name])
+            fields[name] = None if fields[name] is None else os.path.abspath(fields[name])  # it works in another folder
         return fields
 
     @classmethod

@@ -63,6 +63,7 @@ def build_in_process(
             stdout=subprocess.PIPE,
             stderr=stderr,
             env=_environment(),
+            cwd="/",  # Python before 3.11 would search the present folder for code
             # Ctrl-C in a terminal reaches the parent, which ends the child; not the child by itself, with a traceback.
             start_new_session=True,
         )
@@ -144,9 +145,9 @@ def _death(code: int, stderr: IO[bytes], elapsed_s: float) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, with this very package found first and the folder it was started in not searched for code."""
+    """This process's, with this very package found first."""
     package = str(Path(__file__).resolve().parents[3])
-    paths = [package, *(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path)]
+    paths = [package, *(os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path)]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
 
 

@@ -66,6 +66,16 @@ def test_an_engine_is_built_and_its_progress_told(
     assert all(a.elapsed_s <= b.elapsed_s for a, b in itertools.pairwise(told))
 
 
+def test_relative_paths_are_those_of_the_caller_and_code_in_its_folder_is_not_run(
+    tensorrt: TensorRt, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("m.onnx").write_bytes(model.read_bytes())
+    Path("tensorrt_rtx.py").write_text("raise SystemExit('somebody else wrote this')")
+    build_in_process(request(Path("m.onnx"), Path("engine")), ignore)
+    assert Path("engine").stat().st_size > 1000
+
+
 def test_inner_tensors_become_outputs_where_the_network_has_them(
     tensorrt: TensorRt, model: Path, tmp_path: Path
 ) -> None:
