@@ -6,6 +6,7 @@ import importlib.util
 import re
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,9 @@ import pytest
 
 from seg_perception.engines.tensorrt import api
 from seg_perception.engines.tensorrt.api import TensorRt, TensorRtError
+from seg_perception.engines.tensorrt.build import BuildRequest, build
 from seg_perception.engines.tensorrt.cuda import CudaError, CudaRuntime
+from seg_perception.engines.tensorrt.options import BuildOptions
 from test.seg_perception.tiny_model import INPUT_SIZE
 
 
@@ -98,6 +101,34 @@ def test_real_engines_are_not_loaded_without_a_driver(tensorrt: TensorRt, model:
         tensorrt.engine(plan[: len(plan) // 2])
     with pytest.raises(TensorRtError, match=r"cannot read the model: .*[Ff]ailed to parse"):
         tensorrt.network(builder, b"no model")
+
+
+class AsTensorRt:
+    """TensorRT for RTX under the other module's name and version, so that the other branches make their calls for real."""
+
+    __name__ = "tensorrt"
+    __version__ = "10.13.0.35"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("tensorrt_rtx"), name)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # its timing cache does nothing, by the same calls
+def test_the_calls_of_full_tensorrt_build_with_a_timing_cache_that_is_handed_on(
+    tensorrt: TensorRt, model: Path, tmp_path: Path
+) -> None:
+    full = TensorRt(AsTensorRt(), "tensorrt")
+    timing = tmp_path / "timing"
+    first = BuildRequest(model, BuildOptions(max_batch=2), "tensorrt", tmp_path / "engine", timing_out=timing)
+    build(first, full, lambda phase, share: None)
+    assert timing.stat().st_size > 0
+    build(replace(first, timing_in=timing), full, lambda phase, share: None)
+    assert first.out.read_bytes()[1:4] == b"trt"
+    elsewhere = replace(first, options=BuildOptions(compute_capability=(8, 9)))
+    with pytest.raises(
+        TensorRtError, match=r"tensorrt builds for the GPU it runs on, asked for compute capability 8\.9"
+    ):
+        build(elsewhere, full, lambda phase, share: None)
 
 
 def test_tf32_is_as_it_was_asked_for_and_a_timing_cache_goes_in_and_out(tensorrt: TensorRt) -> None:
