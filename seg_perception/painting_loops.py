@@ -37,6 +37,7 @@ LOWEST_EXPONENT = np.float32(-126.0)  # 2^-126 is the smallest normal float32; l
 # Score of a neighbour outside the grid: never the largest, and its weight is none.
 OUTSIDE = np.float32(-1e38)
 LOWEST = np.float32(-3e38)
+FULL, ONE, HALF, ZERO = np.float32(255), np.float32(1), np.float32(0.5), np.float32(0)
 # Classes that are left out of a confidence change it by less than an eighth of its last step, all of them together.
 NEGLIGIBLE = 1.0 / (255 * 8)
 
@@ -372,7 +373,7 @@ def _add_probability(near, floats, count):  # type: ignore[no-untyped-def]
                 + (f[3 * LANES + x] * c3 + f[4 * LANES + x] * c4 + f[5 * LANES + x] * c5)
                 + (f[6 * LANES + x] * c6 + f[7 * LANES + x] * c7 + f[8 * LANES + x] * c8)
             )
-            f[TOTAL + x] += _exp2(min((mix - f[BEST + x]) * f[SHARE + x], np.float32(0)))
+            f[TOTAL + x] += _exp2(min((mix - f[BEST + x]) * f[SHARE + x], ZERO))
 
 
 @compiled
@@ -382,9 +383,7 @@ def _confide(floats, confidence, count):  # type: ignore[no-untyped-def]
         f = floats[t * FLOATS : (t + 1) * FLOATS]
         values = confidence[t * LANES : (t + 1) * LANES]
         for x in range(LANES):
-            total = f[TOTAL + x]
-            total = total if total > np.float32(1) else np.float32(1)
-            values[x] = int32(np.float32(255) / total + np.float32(0.5))  # type: ignore[call-overload]
+            values[x] = int32(FULL / max(f[TOTAL + x], ONE) + HALF)  # type: ignore[call-overload]
 
 
 @compiled

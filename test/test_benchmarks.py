@@ -12,12 +12,14 @@ import pytest
 import torch
 import yaml
 
-from benchmarks import architectures, export_table, load_memory, precision, profile
+from benchmarks import architectures, export_table, load_memory, painting, precision, profile
 from seg_models.build import ARCHITECTURES
 from seg_models.export.deployment import deployment_model
 from seg_models.export.graph import deployment_graph
 from seg_models.papers.configurations import CONFIGURATIONS
 from seg_models.summary import multiply_accumulates
+from seg_perception.painting import Painter
+from seg_perception.painting_geometry import PaintingGeometry
 from test.seg_models.tiny_models import tiny_model
 
 
@@ -147,3 +149,14 @@ def test_a_file_that_cannot_be_profiled_is_said_in_one_line(tmp_path, capsys):
     assert "not an ONNX file" in capsys.readouterr().err
     assert profile.main([str(tmp_path / "none.onnx")]) == 2
     assert "No such file" in capsys.readouterr().err
+
+
+def test_the_standard_operations_that_painting_replaces_give_the_same_masks(tmp_path):
+    geometry = PaintingGeometry((64, 96), (2, 3), (32, 32), (4, 4))
+    (association, class_logits), *_ = painting.random_maps(geometry, 5, 1)
+    painted = Painter(geometry).paint(association, class_logits, (64, 96))
+    for engine in ("OpenVINO f32", "ONNX Runtime"):
+        labels, confidence, superpixels = painting.in_graph(geometry, 5, engine, tmp_path, 1)(association, class_logits)
+        assert (labels[0] != painted.labels).mean() <= 1e-3  # ties in the last bit
+        assert (superpixels[0] != painted.superpixels).mean() <= 1e-3
+        assert np.abs(confidence[0].astype(int) - painted.confidence).max() <= 1
