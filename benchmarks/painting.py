@@ -94,9 +94,11 @@ def random_maps(geometry: PaintingGeometry, classes: int, count: int = 6) -> Map
     """Maps in which neighbouring superpixels resemble each other, as they do in images, and pixels choose freely."""
     rng = np.random.default_rng(0)
     features = geometry.feature_cell[0] * geometry.feature_cell[1]
+    outside = nb.outside_grid(geometry.grid).numpy()  # (R, C, 9)
     maps = []
     for _ in range(count):
         association = rng.normal(0, 3, (*geometry.grid, features, 9)).astype(np.float32)
+        association = np.where(outside[:, :, None], np.float32(nb.BORDER), association)
         planes = rng.normal(0, 1, (classes, *geometry.grid)).astype(np.float32)
         logits = np.stack([5 * cv2.GaussianBlur(plane, (0, 0), 1.5) for plane in planes], axis=-1)
         maps.append((association, logits))
