@@ -116,7 +116,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         replay_module.add_arguments(replay)
         replay.set_defaults(run=replay_module.run)
     elif command == "demo":
-        from seg_perception.process import demo as demo_module
+        from seg_perception.process import demo_command as demo_module
 
         demo_module.add_arguments(demo)
         demo.set_defaults(run=demo_module.run)

@@ -88,7 +88,7 @@ def test_the_robots_package_reads_models_and_bags_without_ros():
         "builtin_interfaces",
     )
     # The folder `ros` speaks ROS; the launch files read the node's parameters from it, and they run without rclpy.
-    needs_ros = ("bag.replay", "process.demo", "ros.")
+    needs_ros = ("bag.replay", "process.demo", "process.mask_listener", "ros.")
     without_ros = ("ros.parameters",)
     program = PROGRAM.replace("BLOCKED", repr(blocked)).replace("PACKAGE", "'seg_perception'")
     program = program.replace("ALLOWED_MISSING", "()").replace(

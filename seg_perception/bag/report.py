@@ -20,6 +20,13 @@ def write_report(out_dir: str | Path, result: EvaluationResult) -> tuple[Path, P
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     json_path, page_path = out_dir / JSON_NAME, out_dir / PAGE_NAME
-    json_path.write_text(result.to_json(), encoding="utf-8")
-    page_path.write_text(report_page(result), encoding="utf-8")
+    # Both are made before either is replaced: what was there before stays until there is a whole new one.
+    for path, text in ((json_path, result.to_json()), (page_path, report_page(result))):
+        _beside(path).write_text(text, encoding="utf-8")
+    for path in (json_path, page_path):
+        _beside(path).replace(path)
     return json_path, page_path
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")

@@ -1,4 +1,4 @@
-"""`seg_perception demo`: plays a recording through the real node over DDS and scores the masks that it publishes.
+"""The demo: plays a recording through the real node over DDS and scores the masks that it publishes.
 
 The node is a process of its own, as on a robot. This process is the camera and the listener: it publishes the recorded
 images with their timing, takes the masks, and compares them with the recording's own label topic.
@@ -6,24 +6,17 @@ images with their timing, takes the masks, and compares them with the recording'
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
-import signal
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, perf_counter, sleep
-from typing import Any
 
-import numpy as np
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import Image
 
 from seg_perception.bag.evaluation import Evaluation
 from seg_perception.bag.frames import FrameSource, find_image_topic, header_stamp_ns
@@ -32,24 +25,21 @@ from seg_perception.bag.replay import Replay, spinning
 from seg_perception.bag.report import write_report
 from seg_perception.bag.result import EvaluationResult
 from seg_perception.bag.video import SegmentationVideo
-from seg_perception.engines.select import ENGINE_KINDS
+from seg_perception.model.model_file import ModelInfo
 from seg_perception.process.environment import describe_environment
+from seg_perception.process.mask_listener import MaskListener
 from seg_perception.process.node_process import NodeProcess, NodeProcessError
 from seg_perception.process.ros_environment import free_domain_id, ros_process_environment
 from seg_perception.progress import Progress
 from seg_perception.segmenter import Segmentation, Segmenter
-from seg_perception.share import share_path
 
 logger = logging.getLogger(__name__)
 
-DEMO_BAG = "bags/rooms_demo.mcap"
-DEMO_MODEL = "models/rooms_spt_lite0.onnx"
 DEMO_LABEL_TOPIC = "/camera/labels"
 LATENCY_MEANING = "from publishing the image to the arrival of its mask, over DDS, through the node's process"
 START_LIMIT_S = 120.0  # loading a model on a small board takes its time
 LAST_MASK_LIMIT_S = 10.0
 _DIAGNOSTICS_PERIOD_S = 0.2
-_DEPTH = 100  # masks that may wait while this process is held up; none is to be lost here
 
 
 @dataclass(frozen=True)
@@ -78,47 +68,7 @@ class DemoOptions:
     progress: bool = True
 
 
-class MaskListener:
-    """Subscribes to the node's outputs and notes when each one came.
 
-    Attributes:
-        labels: uint8 [H, W] masks by header stamp; superpixels: uint16 [H, W].
-        arrivals_s: when the labels came, perf_counter seconds, by header stamp.
-        status: the node's latest diagnostics, None before the first.
-    """
-
-    def __init__(self, node: Node, segmentation: str, want_superpixels: bool) -> None:
-        self.labels: dict[int, np.ndarray] = {}
-        self.superpixels: dict[int, np.ndarray] = {}
-        self.arrivals_s: dict[int, float] = {}
-        self.status: DiagnosticStatus | None = None
-        self._name = segmentation
-        qos = QoSProfile(depth=_DEPTH)
-        self.subscriptions = [node.create_subscription(Image, f"{segmentation}/labels", self._on_labels, qos)]
-        if want_superpixels:
-            topic = f"{segmentation}/superpixels"
-            self.subscriptions.append(node.create_subscription(Image, topic, self._on_superpixels, qos))
-        self._diagnostics = node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-
-    @property
-    def values(self) -> dict[str, str]:
-        """Key and value pairs of the latest diagnostics."""
-        return {} if self.status is None else {pair.key: pair.value for pair in self.status.values}
-
-    def _on_labels(self, message: Image) -> None:
-        now_s = perf_counter()
-        stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-        self.labels[stamp_ns] = _pixels(message, np.uint8)
-        self.arrivals_s[stamp_ns] = now_s
-
-    def _on_superpixels(self, message: Image) -> None:
-        stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-        self.superpixels[stamp_ns] = _pixels(message, np.uint16)
-
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            if status.name == self._name:
-                self.status = status
 
 
 def run_demo(options: DemoOptions) -> EvaluationResult:
@@ -269,7 +219,7 @@ def _wait_for(condition: Callable[[], bool], process: NodeProcess, limit_s: floa
 def _score(
     options: DemoOptions,
     frames: FrameSource,
-    info: Any,
+    info: ModelInfo,
     listener: MaskListener,
     published_s: dict[int, float],
     wall_s: float,
@@ -303,59 +253,3 @@ def _score(
         result.files["video"] = video.path.name
         result.video_frames_per_second = video.frames_per_second
     return result
-
-
-def _pixels(message: Image, dtype: type[np.unsignedinteger[Any]]) -> np.ndarray:
-    """[H, W] array of a mask message, rows possibly padded."""
-    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
-    return rows[:, : message.width * np.dtype(dtype).itemsize].copy().view(dtype)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `seg_perception demo`."""
-    parser.add_argument("--bag", type=Path, help="recording to play (default: the shipped one)")
-    parser.add_argument("--model", type=Path, help="the deployment model (default: the shipped one)")
-    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the results (%(default)s)")
-    parser.add_argument("--image-topic", help="may be left out where the bag has only one beside the labels")
-    parser.add_argument("--label-topic", help=f"true classes (default: {DEMO_LABEL_TOPIC} where the bag has it)")
-    parser.add_argument(
-        "--rate",
-        type=float,
-        default=1.0,
-        help="recorded seconds a second; below 1 on slow machines (default: %(default)s)",
-    )
-    parser.add_argument("--seconds", type=float, default=0.0, help="recorded seconds to play; 0: all")
-    parser.add_argument("--engine", choices=ENGINE_KINDS, default="auto", help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine; 0: its own choice")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Run `seg_perception demo`."""
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, _end)  # so that the node is ended too
-    try:
-        result = run_demo(
-            DemoOptions(
-                bag=options.bag or share_path(DEMO_BAG),
-                model=options.model or share_path(DEMO_MODEL),
-                out=options.out,
-                image_topic=options.image_topic,
-                label_topic=options.label_topic,
-                rate=options.rate,
-                seconds=options.seconds,
-                engine=options.engine,
-                threads=options.threads,
-                progress=True,
-            )
-        )
-    except NodeProcessError as error:
-        print(f"seg_perception: error: {error}", file=sys.stderr)
-        return 1
-    print("\n".join(result.summary()))
-    names = ["report.html", "report.json", *result.files.values()]
-    print(f"look at     {', '.join(str(options.out / name) for name in names)}")
-    return 0
-
-
-def _end(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
