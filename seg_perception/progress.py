@@ -48,7 +48,8 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
         elif self._lines:
-            print(f"{self._counted()} in {spoken(monotonic() - self._begin_s)}", file=self._stream, flush=True)
+            what = self._name if self._total is None else self._counted()
+            print(f"{what} took {spoken(monotonic() - self._begin_s)}", file=self._stream, flush=True)
 
     def step(self, note: str = "") -> None:
         """One step more is done; `note` is shown beside the count."""
@@ -71,7 +72,8 @@ class Progress:
 
     def _counted(self) -> str:
         of = "" if self._total is None else f" of {self._total}"
-        return f"{self._name}: {self.done}{of} {self._unit}s"
+        plural = "" if (self._total or self.done) == 1 else "s"
+        return f"{self._name}: {self.done}{of} {self._unit}{plural}"
 
 
 def spoken(seconds: float) -> str:

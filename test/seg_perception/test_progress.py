@@ -31,7 +31,7 @@ def test_a_log_gets_a_line_now_and_then_with_the_time_left(clock: list[float]) -
         "scoring: 20 of 120 frames, 50 s left",
         "scoring: 40 of 120 frames, 40 s left",
         "scoring: 60 of 120 frames, 30 s left",
-        "scoring: 60 of 120 frames in 30 s",
+        "scoring: 60 of 120 frames took 30 s",
     ]
 
 
@@ -55,7 +55,7 @@ def test_a_job_that_nobody_watches_is_silent(clock: list[float]) -> None:
 def test_without_a_total_the_count_is_told_alone(clock: list[float]) -> None:
     job = Progress("reading", None, "message", stream=io.StringIO())
     job.step()
-    assert job.line("one bag") == "reading: 1 messages (one bag)"
+    assert job.line("one bag") == "reading: 1 message (one bag)"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(7.6, "8 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
