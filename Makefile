@@ -24,7 +24,7 @@ demo: .venv/.installed
 	.venv/bin/seg_perception demo --out out/demo $(DEMO_ARGS)
 
 test: lint
-	.venv-test/bin/python -m pytest $(TEST_ARGS)
+	.venv-test/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(TEST_ARGS)
 
 lint: .venv-test/.installed
 	.venv-test/bin/ruff check .
