@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from seg_perception.model.model_file import ModelInfo
+
+if TYPE_CHECKING:
+    from seg_perception.painting import Painted  # loads numba, which not every engine needs
 
 PRECISIONS = ("f32", "fast")
 
@@ -89,6 +93,24 @@ class Engine(ABC):
             EngineError: the engine is not open, or failed.
             ValueError: the array is of another shape or type.
         """
+
+    def infer_painted(
+        self, image: np.ndarray, size: tuple[int, int], confidence: bool, superpixels: bool
+    ) -> Painted | None:
+        """Run the model on one image and paint its result on the device, so that only the masks come back.
+
+        Args:
+            image: see `infer`; a batch of one.
+            size: (H, W) of the masks.
+            confidence, superpixels: whether these are wanted beside the labels.
+
+        Returns:
+            the masks, which are the caller's; None where the engine does not do that, and has not run: `infer` does it then.
+
+        Raises:
+            EngineError, ValueError: as `infer`.
+        """
+        return None
 
     @abstractmethod
     def close(self) -> None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from seg_perception.engines.base import Engine, EngineError
 
+if TYPE_CHECKING:
+    from seg_perception.painting import Painted
+
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 WHILE_BUILDING = ("wait", "fallback")
 
@@ -63,7 +69,9 @@ class ChangeoverEngine(Engine):
 
     @property
     def problem(self) -> str:
-        return f"{self._wanted.name} failed: {self._problem}" if self._problem else ""
+        if self._problem:
+            return f"{self._wanted.name} failed: {self._problem}"
+        return self._wanted.problem if self._active is self._wanted else ""
 
     def open(self) -> None:
         if self._active is not None:
@@ -87,19 +95,15 @@ class ChangeoverEngine(Engine):
         if self._active is None:
             raise EngineError(f"engine {self._wanted.name} is not open; call open() first")
         self._check_image(image)
-        if self._opened.is_set() and self._active is not self._wanted:
-            self._opened.clear()
-            served, self._active = self._active, self._wanted
-            served.close()
-            logger.info("changed over from %s to %s", served.name, self._wanted.description)
-        if self._active is not self._wanted:
-            return self._active.infer(image)
-        try:
-            return self._wanted.infer(image)
-        except EngineError as error:
-            self._fall_back(error)
-            self._wanted.close()
-            return self._active.infer(image)
+        return self._by_the_active(lambda engine: engine.infer(image))
+
+    def infer_painted(
+        self, image: np.ndarray, size: tuple[int, int], confidence: bool, superpixels: bool
+    ) -> Painted | None:
+        if self._active is None:
+            raise EngineError(f"engine {self._wanted.name} is not open; call open() first")
+        self._check_image(image)
+        return self._by_the_active(lambda engine: engine.infer_painted(image, size, confidence, superpixels))
 
     def close(self) -> None:
         if self._opening is not None:
@@ -111,6 +115,22 @@ class ChangeoverEngine(Engine):
         if self._active is not self._wanted:
             self._wanted.close()
         self._active = None
+
+    def _by_the_active(self, compute: Callable[[Engine], Result]) -> Result:
+        assert self._active is not None
+        if self._opened.is_set() and self._active is not self._wanted:
+            self._opened.clear()
+            served, self._active = self._active, self._wanted
+            served.close()
+            logger.info("changed over from %s to %s", served.name, self._wanted.description)
+        if self._active is not self._wanted:
+            return compute(self._active)
+        try:
+            return compute(self._wanted)
+        except EngineError as error:
+            self._fall_back(error)
+            self._wanted.close()
+            return compute(self._active)
 
     def _open_wanted(self) -> None:
         try:

@@ -18,7 +18,8 @@ from test.seg_perception.tiny_model import write_tiny_model
 
 pytest.importorskip("tensorrt_rtx", reason="pip install tensorrt-rtx-cu13 (Linux x86-64, no GPU needed)")
 
-from test.seg_perception.engines.tensorrt.software_runtime import SoftwareCuda, SoftwareTensorRt
+from test.seg_perception.engines.tensorrt.software_device import SoftwareCuda
+from test.seg_perception.engines.tensorrt.software_runtime import SoftwareTensorRt
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +105,9 @@ def test_a_missing_tensorrt_or_cuda_says_what_to_install(
 
 @pytest.fixture
 def software_gpu(monkeypatch: pytest.MonkeyPatch, tensorrt, model: Path) -> SoftwareTensorRt:
-    module = SoftwareTensorRt(lambda plan: model)
-    monkeypatch.setattr(engine_commands.CudaRuntime, "load", SoftwareCuda)
+    cuda = SoftwareCuda()
+    module = SoftwareTensorRt(cuda, lambda plan: model)
+    monkeypatch.setattr(engine_commands.CudaRuntime, "load", lambda: cuda)
     monkeypatch.setattr(engine_commands.TensorRt, "load", lambda name: TensorRt(module, "tensorrt_rtx"))
     return module
 

@@ -16,6 +16,7 @@ Two modules of one family are used through the same calls: `tensorrt` 10.3 (JetP
     building for another GPU         no              no            there        `for_compute_capability`
     kernels                          in the plan     in the plan   compiled at  `execution_context`: a runtime cache
                                                                    first use    keeps them
+    recording as a CUDA graph        fails, if not   the same      can be asked `capturable`
 
 Sources: NVIDIA's "Migrating TensorRT from 10.x to 11.x" (Python, Jetson), "Working with DLA", the deprecation list of
 TensorRT for RTX, and `tensorrt-stubs` 10.13, against which this file is type-checked.
@@ -377,6 +378,16 @@ class TensorRt:
         if context is None:
             raise self.explained("no execution context could be made")
         return context
+
+    def capturable(self, context: trt.IExecutionContext, stream: int) -> bool:
+        """Whether running this context may be recorded as a CUDA graph.
+
+        TensorRT for RTX knows, and would have to be given its memory for some models; TensorRT says so by failing.
+        """
+        if not self.is_rtx:
+            return True
+        rtx: Any = context
+        return bool(rtx.is_stream_capturable(stream))
 
     # What TensorRT says
 

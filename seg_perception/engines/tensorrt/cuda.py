@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +17,8 @@ from seg_perception.engines.base import EngineError, last_line
 STICKY = frozenset({214, 226, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721, 999})
 OUT_OF_MEMORY = 2
 _NO_DEVICE = {35, 100}  # cudaErrorInsufficientDriver, cudaErrorNoDevice
+
+Argument = ctypes.c_void_p | ctypes.c_int  # of a kernel
 
 INSTALL_HINT = "install it with `pip install cuda-python` (its major version that of the driver's CUDA, or older)"
 
@@ -87,8 +91,6 @@ class Cuda(Protocol):
 
     def stream_destroy(self, stream: int) -> None: ...
 
-    def stream_synchronize(self, stream: int) -> None: ...
-
     def stream_done(self, stream: int) -> bool:
         """Whether all work given to the stream is finished."""
 
@@ -112,6 +114,23 @@ class Cuda(Protocol):
 
     def graph_exec_destroy(self, executable: int) -> None: ...
 
+    def library_load(self, code: bytes) -> int:
+        """Machine code (cubin)."""
+
+    def library_unload(self, library: int) -> None: ...
+
+    def library_kernel(self, library: int, name: str) -> int: ...
+
+    def launch(
+        self,
+        kernel: int,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        arguments: Sequence[Argument],
+        stream: int,
+    ) -> None:
+        """`grid` blocks of `block` threads; `arguments` as the kernel declares them."""
+
     def event_create(self) -> int: ...
 
     def event_destroy(self, event: int) -> None: ...
@@ -122,23 +141,26 @@ class Cuda(Protocol):
 
 
 class CudaRuntime:
-    """`Cuda` by cuda-python's bindings of the runtime.
+    """`Cuda` by cuda-python's bindings of the runtime; kernels by those of the driver, which have known libraries since 12.0.
 
     Args:
         bindings: the module `cuda.bindings.runtime`.
+        driver: the module `cuda.bindings.driver`.
     """
 
-    def __init__(self, bindings: Any) -> None:
+    def __init__(self, bindings: Any, driver: Any) -> None:
         self._cuda: Any = bindings
+        self._driver: Any = driver
 
     @classmethod
     def load(cls) -> CudaRuntime:
         """Raises EngineError where cuda-python is not installed."""
         try:
+            from cuda.bindings import driver
             from cuda.bindings import runtime as bindings
         except (ImportError, OSError) as error:
             raise EngineError(f"engine tensorrt needs cuda-python: {last_line(error)}; {INSTALL_HINT}") from error
-        return cls(bindings)
+        return cls(bindings, driver)
 
     def _checked(self, call: str, result: tuple[Any, ...]) -> Any:
         code = int(result[0])
@@ -219,9 +241,6 @@ class CudaRuntime:
     def stream_destroy(self, stream: int) -> None:
         self._checked("cudaStreamDestroy", self._cuda.cudaStreamDestroy(stream))
 
-    def stream_synchronize(self, stream: int) -> None:
-        self._checked("cudaStreamSynchronize", self._cuda.cudaStreamSynchronize(stream))
-
     def stream_done(self, stream: int) -> bool:
         result = self._cuda.cudaStreamQuery(stream)
         if result[0] == self._cuda.cudaError_t.cudaErrorNotReady:
@@ -255,6 +274,40 @@ class CudaRuntime:
 
     def graph_exec_destroy(self, executable: int) -> None:
         self._checked("cudaGraphExecDestroy", self._cuda.cudaGraphExecDestroy(executable))
+
+    def _checked_driver(self, call: str, result: tuple[Any, ...]) -> Any:
+        code = int(result[0])  # the numbers of CUresult are those of cudaError_t
+        if code:
+            _, text = self._driver.cuGetErrorString(result[0])
+            raise CudaError(call, code, text.decode() if isinstance(text, bytes) else str(result[0]))
+        return result[1] if len(result) == 2 else None
+
+    def library_load(self, code: bytes) -> int:
+        result = self._driver.cuLibraryLoadData(code, None, None, 0, None, None, 0)
+        return int(self._checked_driver("cuLibraryLoadData", result))
+
+    def library_unload(self, library: int) -> None:
+        self._checked_driver("cuLibraryUnload", self._driver.cuLibraryUnload(self._driver.CUlibrary(library)))
+
+    def library_kernel(self, library: int, name: str) -> int:
+        result = self._driver.cuLibraryGetKernel(self._driver.CUlibrary(library), name.encode())
+        return int(self._checked_driver("cuLibraryGetKernel", result))
+
+    def launch(
+        self,
+        kernel: int,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        arguments: Sequence[Argument],
+        stream: int,
+    ) -> None:
+        # The driver copies the values while this call lasts.
+        pointers = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(argument) for argument in arguments))
+        function = self._driver.CUfunction(kernel)
+        result = self._driver.cuLaunchKernel(
+            function, *grid, *block, 0, self._driver.CUstream(stream), ctypes.addressof(pointers), 0
+        )
+        self._checked_driver("cuLaunchKernel", result)
 
     def event_create(self) -> int:
         return int(self._checked("cudaEventCreate", self._cuda.cudaEventCreate()))

@@ -12,11 +12,14 @@ import numpy as np
 from seg_perception.engines.base import Engine, EngineError
 from seg_perception.engines.tensorrt.agreement import Agreement
 from seg_perception.engines.tensorrt.api import Kernels, NoMemoryError, TensorRt, TensorRtError
-from seg_perception.engines.tensorrt.cuda import Cuda
+from seg_perception.engines.tensorrt.cuda import Cuda, CudaError
 from seg_perception.engines.tensorrt.executor import Executor
 from seg_perception.engines.tensorrt.options import BuildOptions
+from seg_perception.engines.tensorrt.painting_kernel import PLANES, kept_kernel
+from seg_perception.engines.tensorrt.painting_source import PaintingConstants
 from seg_perception.engines.tensorrt.prepare import Preparation, PreparedEngine
 from seg_perception.model.model_file import ModelInfo
+from seg_perception.painting import Painted
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -42,6 +45,7 @@ class TensorRtEngine(Engine):
         choices: how that is built: the first of these that agrees; their `max_batch` is at least `batch_size`.
         check: how far it agrees with the model, asked once for each built engine.
         threshold: least share of pixels on which it must.
+        graphs: whether runs become CUDA graphs where they can.
 
     Raises:
         EngineError: there is no device.
@@ -63,6 +67,7 @@ class TensorRtEngine(Engine):
         choices: Sequence[BuildOptions],
         check: Check,
         threshold: float,
+        graphs: bool = True,
     ) -> None:
         super().__init__(info, threads, precision, batch_size)
         if not cuda.device_count():
@@ -76,6 +81,8 @@ class TensorRtEngine(Engine):
         self._choices = tuple(choices)
         self._check = check
         self._threshold = threshold
+        self._graphs = graphs
+        self._painting_problem = ""
         self._engine: trt.ICudaEngine | None = None
         self._executor: Executor | None = None
         self._description = self.name
@@ -115,6 +122,7 @@ class TensorRtEngine(Engine):
             self._load(prepared, engine)
             self._require_agreement(prepared)
             self._keep_kernels(prepared)
+            self._prepare_painting()
         except BaseException:
             self.close()
             raise
@@ -125,6 +133,49 @@ class TensorRtEngine(Engine):
         self._check_image(image)
         outputs = self._executor.run({"image": image})
         return {name: outputs[name] for name in self.output_names}
+
+    def infer_painted(
+        self, image: np.ndarray, size: tuple[int, int], confidence: bool, superpixels: bool
+    ) -> Painted | None:
+        executor = self._executor
+        if executor is None:
+            raise EngineError("engine tensorrt is not open; call open() first")
+        if not executor.paints or self._painting_problem:
+            return None
+        self._check_image(image)
+        try:
+            executor.prepare_painting(size)
+        except CudaError as error:
+            if error.sticky:
+                raise
+            self._paint_on_the_processor(error)
+            return None
+        masks = executor.run_painted({"image": image}, size, confidence, superpixels)
+        return Painted(**{name: masks[name].copy() if name in masks else None for name in PLANES})
+
+    @property
+    def problem(self) -> str:
+        return self._painting_problem
+
+    def device_ms(self, image: np.ndarray, runs: int, size: tuple[int, int] | None = None) -> list[float]:
+        """Milliseconds of the device's own clock for each of several runs; with a size (H, W), painting included.
+
+        Raises:
+            EngineError: not open, it failed, or it does not paint.
+        """
+        if self._executor is None or (size is not None and not self._executor.paints):
+            raise EngineError("engine tensorrt is not open, or does not paint")
+        return self._executor.device_ms({"image": image}, runs, size)
+
+    @property
+    def graphed(self) -> bool:
+        """Whether runs have become CUDA graphs."""
+        return self._executor is not None and self._executor.graphed
+
+    @property
+    def paints(self) -> bool:
+        """Whether it paints on the device."""
+        return self._executor is not None and self._executor.paints and not self._painting_problem
 
     def close(self) -> None:
         if self._executor is not None:
@@ -139,11 +190,44 @@ class TensorRtEngine(Engine):
             raise TensorRtError(f"engine {prepared.name} has no output {', '.join(sorted(missing))}")
         kernels = Kernels(self._preparation.cache.kept(f"{prepared.name}.kernels"))
         self._executor = Executor(
-            self._tensorrt, self._cuda, engine, self.batch_size, mapped=device.integrated, kernels=kernels
+            self._tensorrt,
+            self._cuda,
+            engine,
+            self.batch_size,
+            mapped=device.integrated,
+            kernels=kernels,
+            graphs=self._graphs,
         )
         self._engine = engine
         precision = prepared.manifest["key"]["options"]["precision"]
         self._description = f"tensorrt: {self._tensorrt.name} {self._tensorrt.version}, {device.name}, {precision}"
+
+    def _prepare_painting(self) -> None:
+        """Let the device paint. Where it cannot, the processor does, and that is said."""
+        self._painting_problem = ""
+        if self.info.geometry is None or self.batch_size != 1:
+            return
+        assert self._executor is not None
+        types = {name: buffer.spec.dtype for name, buffer in self._executor.buffers.items()}
+        try:
+            constants = PaintingConstants(
+                self.info.geometry.grid,
+                self.info.geometry.feature_cell,
+                self.info.num_classes,
+                types["association"],
+                types["class_logits"],
+            )
+            code = kept_kernel(constants, self._cuda.device(0).compute_capability, self._preparation.cache)
+            self._executor.paint_with(code, self.info.geometry)
+            self._executor.prepare_painting(self.info.input_size)
+        except (EngineError, ValueError, OSError) as error:
+            if isinstance(error, CudaError) and error.sticky:
+                raise
+            self._paint_on_the_processor(error)
+
+    def _paint_on_the_processor(self, error: BaseException) -> None:
+        self._painting_problem = f"painting on the processor: {error}"
+        logger.warning("%s", self._painting_problem)
 
     def _keep_kernels(self, prepared: PreparedEngine) -> None:
         """Run once, so that all kernels are there, and keep those that were compiled for that."""

@@ -5,13 +5,27 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from seg_perception.engines.tensorrt.painting_source import AXIS_SAMPLE, SOURCE, TILE, PaintingConstants
+from seg_perception.engines.tensorrt.painting_source import (
+    AXIS_SAMPLE,
+    SOURCE,
+    TILE,
+    PaintingConstants,
+    compile_painting,
+)
+from seg_perception.model.model_file import ModelInfo
+from test.seg_perception.engines.tensorrt.software_device import (
+    DEVICE_SPACE,
+    BrokenRuleError,
+    Memory,
+    SoftwareCuda,
+)
 
 GUARD = 64  # bytes on both sides of each output; a pixel painted out of place lands in them
 GUARD_BYTE = 0xA5
@@ -58,6 +72,31 @@ class HostKernel:
         assert done.returncode == 0, done.stderr
         return cls(constants, ctypes.CDLL(str(library)))
 
+    def launched(
+        self, cuda: SoftwareCuda, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: list[int]
+    ) -> tuple[Callable[[], None], tuple[Memory, ...]]:
+        """A launch of the kernel on the device in software: what it does and the memory that it touches."""
+        constants, width = self.constants, arguments[-1]
+        cells = constants.grid[0] * constants.grid[1]
+        features = cells * constants.feature_cell[0] * constants.feature_cell[1]
+        height = cuda.memory_at(arguments[4], 1, True).nbytes // AXIS_SAMPLE.itemsize
+        sizes = [
+            features * 9 * constants.association.itemsize,
+            cells * constants.classes * constants.class_logits.itemsize,
+            4 * (constants.grid[0] + 1),
+            4 * (constants.grid[1] + 1),
+            AXIS_SAMPLE.itemsize * height,
+            AXIS_SAMPLE.itemsize * width,
+            height * width,
+            height * width,
+            2 * height * width,
+        ]
+        touches = tuple(cuda.memory_at(p, nbytes, True) for p, nbytes in zip(arguments[:-1], sizes, strict=True) if p)
+        assert (block, grid[2]) == ((TILE[0] * TILE[1], 1, 1), cells)
+        pointers = [ctypes.c_void_p(p - DEVICE_SPACE if p else None) for p in arguments[:-1]]
+        rest = [ctypes.c_int(number) for number in (width, grid[0], grid[1])]
+        return lambda: self.library.paint_all(*pointers, *rest), touches
+
     def paint(
         self,
         association: np.ndarray,
@@ -89,6 +128,33 @@ class HostKernel:
         )
         labels, confidence, superpixels = (g.checked() for g in guarded)
         return labels, confidence if wanted[0] else None, superpixels if wanted[1] else None
+
+
+def constants_of(info: ModelInfo) -> list[PaintingConstants]:
+    """What the kernel is compiled for with this model, whose outputs are float32; none for other forms."""
+    if info.geometry is None:
+        return []
+    floats = np.dtype(np.float32)
+    return [PaintingConstants(info.geometry.grid, info.geometry.feature_cell, info.num_classes, floats, floats)]
+
+
+@dataclass
+class HostKernels:
+    """What machine code computes: that of the painting kernel for one of these sets of constants, and of compute capability 8.7.
+
+    Attributes:
+        constants: of the kernels.
+        folder: for their builds.
+    """
+
+    constants: list[PaintingConstants]
+    folder: Path
+
+    def __call__(self, code: bytes) -> Callable[..., tuple[Callable[[], None], tuple[Memory, ...]]]:
+        for constants in self.constants:
+            if compile_painting(constants, (8, 7)) == code:
+                return HostKernel.build(constants, self.folder).launched
+        raise BrokenRuleError("[launch] the machine code is for another model or GPU")
 
 
 class _Guarded:

@@ -11,7 +11,7 @@ class NoDevice(CudaRuntime):
     """A machine without GPU, whatever the one that the tests run on has."""
 
     def __init__(self) -> None:
-        super().__init__(None)
+        super().__init__(None, None)
 
     def device_count(self) -> int:
         return 0
@@ -27,7 +27,7 @@ class Described(CudaRuntime):
     """A machine with one GPU that can be asked what it is."""
 
     def __init__(self, name: str = "Orin", capability: tuple[int, int] = (8, 7), driver: int = 12060) -> None:
-        super().__init__(None)
+        super().__init__(None, None)
         self._answers: dict[str, Any] = {"name": name, "capability": capability, "driver": driver}
 
     def device_count(self) -> int:

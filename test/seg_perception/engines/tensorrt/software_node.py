@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from seg_perception.engines import select
 from seg_perception.engines.tensorrt.api import TensorRt
+from seg_perception.model.model_file import read_model_info
 from seg_perception.ros.node import main
-from test.seg_perception.engines.tensorrt.software_runtime import SoftwareCuda, SoftwareTensorRt
+from test.seg_perception.engines.tensorrt.host_kernel import HostKernels, constants_of
+from test.seg_perception.engines.tensorrt.software_device import SoftwareCuda
+from test.seg_perception.engines.tensorrt.software_runtime import SoftwareTensorRt
 
 if __name__ == "__main__":
     model = Path(os.environ["SOFTWARE_GPU_MODEL"])
-    module = SoftwareTensorRt(lambda plan: model)
-    select.CudaRuntime.load = SoftwareCuda  # type: ignore[method-assign, assignment]
-    select.TensorRt.load = lambda: TensorRt(module, "tensorrt_rtx")  # type: ignore[method-assign, assignment]
-    sys.exit(main())
+    with tempfile.TemporaryDirectory() as folder:
+        cuda = SoftwareCuda(kernel_of=HostKernels(constants_of(read_model_info(model)), Path(folder)))
+        module = SoftwareTensorRt(cuda, lambda plan: model)
+        select.CudaRuntime.load = lambda: cuda  # type: ignore[method-assign, assignment]
+        select.TensorRt.load = lambda: TensorRt(module, "tensorrt_rtx")  # type: ignore[method-assign, assignment]
+        code = main()
+        # What the node took of the device it has given back, and painted on it was what it was asked for.
+        print(f"software device: {len(cuda.held)} things held, {cuda.graph_launches} graphs run", flush=True)
+    sys.exit(code)

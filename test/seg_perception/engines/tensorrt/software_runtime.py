@@ -1,11 +1,21 @@
-"""A device in software: CUDA's memory and streams, and TensorRT's runtime, with ONNX Runtime to compute the real result.
+"""TensorRT's runtime in software, strict, with ONNX Runtime to compute the real result on the device in software.
 
 Only what runs an engine is replaced; builder and parser are the real TensorRT for RTX's.
+
+The rules and where they stand (docs.nvidia.com/deeplearning/tensorrt):
+  [shapes]     developer guide, "Working with Dynamic Shapes": input shapes are set before enqueueV3, inside the profile
+  [addresses]  API, IExecutionContext::setTensorAddress: device memory for every tensor, as large as the engine says
+  [threads]    developer guide, "Threading": a context is used by one thread at a time
+  [lifetime]   developer guide, "The Runtime Phase", "Object Lifetimes": an engine outlives its contexts; what a context works on
+               is in use until the stream is done
+  [capture]    developer guide, "CUDA Graphs": a context runs once at its shapes before it is captured
 """
 
 from __future__ import annotations
 
 import ctypes
+import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +24,12 @@ import numpy as np
 import onnxruntime
 import tensorrt_rtx
 
-from seg_perception.engines.tensorrt.cuda import CudaError
-from test.seg_perception.engines.tensorrt.software_cuda import Described
+from test.seg_perception.engines.tensorrt.software_device import (
+    DEVICE_SPACE,
+    BrokenRuleError,
+    Operation,
+    SoftwareCuda,
+)
 
 DTYPES = {
     "tensor(uint8)": tensorrt_rtx.DataType.UINT8,
@@ -25,72 +39,25 @@ DTYPES = {
 }
 
 
-class SoftwareCuda(Described):
-    """Memory and streams; `held` is what has not been given back, and `fail` names a call to fail with a code."""
-
-    def __init__(self, integrated: bool = True) -> None:
-        super().__init__("Software")
-        self.integrated = integrated
-        self.held: dict[int, Any] = {}
-        self.fail: dict[str, int] = {}
-        self.stuck = False
-
-    def device(self, index: int) -> Any:
-        found = super().device(index)
-        return type(found)(found.name, found.compute_capability, self.integrated, found.total_memory, 16)
-
-    def _may_fail(self, call: str) -> None:
-        if call in self.fail:
-            raise CudaError(call, self.fail[call], "told to fail")
-
-    def set_device(self, index: int) -> None:
-        self._may_fail("cudaSetDevice")
-
-    def _take(self, call: str, nbytes: int) -> int:
-        self._may_fail(call)
-        memory = ctypes.create_string_buffer(max(nbytes, 1))
-        self.held[ctypes.addressof(memory)] = memory
-        return ctypes.addressof(memory)
-
-    def malloc(self, nbytes: int) -> int:
-        return self._take("cudaMalloc", nbytes)
-
-    def host_alloc(self, nbytes: int, mapped: bool) -> int:
-        return self._take("cudaHostAlloc", nbytes)
-
-    def stream_create(self) -> int:
-        return self._take("cudaStreamCreateWithFlags", 1)
-
-    def free(self, pointer: int) -> None:
-        del self.held[pointer]
-
-    host_free = stream_destroy = free
-
-    def host_device_pointer(self, pointer: int) -> int:
-        assert pointer in self.held
-        return pointer
-
-    def stream_done(self, stream: int) -> bool:
-        self._may_fail("cudaStreamQuery")
-        return not self.stuck
-
-    def copy_to_device(self, destination: int, source: int, nbytes: int, stream: int) -> None:
-        self._may_fail("cudaMemcpyAsync")
-        assert {destination, source, stream} <= self.held.keys()
-        ctypes.memmove(destination, source, nbytes)
-
-    copy_to_host = copy_to_device
-
-
 class SoftwareTensorRt:
-    """The module `tensorrt_rtx` with a runtime that finds an engine's model by `model_of`."""
+    """The module `tensorrt_rtx` with a runtime that finds an engine's model by `model_of`.
+
+    Attributes:
+        refuse: why no engine can be loaded; empty: they can.
+        run_fails: why contexts do not run; empty: they do.
+        destroyed_at_work: contexts that were destroyed while their stream had work to do.
+        contexts: that exist.
+    """
 
     __name__ = "tensorrt_rtx"
 
-    def __init__(self, model_of: Callable[[bytes], Path]) -> None:
+    def __init__(self, cuda: SoftwareCuda, model_of: Callable[[bytes], Path]) -> None:
+        self.cuda = cuda
         self._model_of = model_of
         self.refuse = ""
         self.run_fails = ""
+        self.destroyed_at_work = 0
+        self.contexts: weakref.WeakSet[SoftwareContext] = weakref.WeakSet()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(tensorrt_rtx, name)
@@ -112,7 +79,9 @@ class SoftwareTensorRt:
 class SoftwareEngine:
     def __init__(self, module: SoftwareTensorRt, model: Path) -> None:
         self.module = module
-        self.session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 2
+        self.session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         self.tensors = {tensor.name: tensor for tensor in [*inputs, *outputs]}
         self.inputs = {tensor.name for tensor in inputs}
@@ -156,40 +125,103 @@ class SoftwareRuntimeConfig:
 
 class SoftwareContext:
     def __init__(self, engine: SoftwareEngine) -> None:
-        self._engine = engine
-        self._batch = 0
+        self._engine = weakref.ref(engine)  # the program keeps it, or the context has none
+        self._module = engine.module
+        self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
+        self._ran: dict[str, tuple[int, ...]] | None = None  # at which shapes
+        self._used = threading.Lock()
+        self._stream = 0
+        self._module.contexts.add(self)
+
+    def __del__(self) -> None:
+        if self._module.cuda.working:
+            self._module.destroyed_at_work += 1
+
+    @property
+    def engine(self) -> SoftwareEngine:
+        engine = self._engine()
+        if engine is None:
+            raise BrokenRuleError("[lifetime] the engine is gone, its context is used")
+        return engine
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        self._batch = shape[0]
+        declared = self.engine.tensors[name].shape
+        if len(shape) != len(declared) or any(
+            isinstance(wanted, int) and came != wanted for came, wanted in zip(shape, declared, strict=True)
+        ):
+            self._module.log_error(f"IExecutionContext::setInputShape: {name} does not take {shape}")
+            return False
+        self._shapes[name] = tuple(shape)
         return True
 
     def infer_shapes(self) -> list[str]:
-        return [] if self._batch else ["image"]
+        return sorted(self.engine.inputs - self._shapes.keys())
 
     def get_tensor_shape(self, name: str) -> Any:
-        shape = self._engine.get_tensor_shape(name)
-        return tensorrt_rtx.Dims([self._batch, *(shape[axis] for axis in range(1, len(shape)))])
+        if self.infer_shapes():
+            raise BrokenRuleError(f"[shapes] {name} is asked for before all input shapes are set")
+        if name in self._shapes:
+            return tensorrt_rtx.Dims(list(self._shapes[name]))
+        batch = self._shapes["image"][0]
+        return tensorrt_rtx.Dims([batch if not isinstance(s, int) else s for s in self.engine.tensors[name].shape])
 
     def set_tensor_address(self, name: str, pointer: int) -> bool:
+        if name not in self.engine.tensors:
+            raise BrokenRuleError(f"[addresses] the engine has no tensor {name}")
         self._addresses[name] = pointer
         return True
 
+    def is_stream_capturable(self, stream: int) -> bool:
+        return self._module.cuda.capturable
+
     def execute_async_v3(self, stream: int) -> bool:
-        if self._engine.module.run_fails:
-            self._engine.module.log_error(self._engine.module.run_fails)
+        if not self._used.acquire(blocking=False):
+            raise BrokenRuleError("[threads] the context is used by two threads at once")
+        try:
+            return self._execute(stream)
+        finally:
+            self._used.release()
+
+    def _execute(self, stream: int) -> bool:
+        cuda = self._module.cuda
+        if self._module.run_fails:
+            self._module.log_error(self._module.run_fails)
             return False
-        arrays = {name: self._array(name) for name in self._engine.tensors}
-        outputs = [name for name in arrays if name not in self._engine.inputs]
-        results = self._engine.session.run(outputs, {name: arrays[name] for name in self._engine.inputs})
-        for name, result in zip(outputs, results, strict=True):
-            np.copyto(arrays[name], result)
+        if self.infer_shapes():
+            raise BrokenRuleError(f"[shapes] enqueueV3 without the shapes of {self.infer_shapes()}")
+        missing = self.engine.tensors.keys() - self._addresses.keys()
+        if missing:
+            raise BrokenRuleError(f"[addresses] enqueueV3 without memory for {sorted(missing)}")
+        if cuda.is_capturing(stream):
+            if self._ran != self._shapes:
+                raise BrokenRuleError("[capture] enqueueV3 is captured before it has run at these shapes")
+            if not cuda.capturable:
+                cuda.spoil_capture(stream)
+                self._module.log_error("IExecutionContext::enqueueV3: operation not permitted when stream is capturing")
+                return False
+        views = {name: self._view(name) for name in self.engine.tensors}
+        touches = tuple(cuda.memory_at(self._addresses[name], view.nbytes, True) for name, view in views.items())
+        engine = self.engine
+        outputs = [name for name in views if name not in engine.inputs]
+
+        def compute() -> None:
+            results = engine.session.run(outputs, {name: views[name] for name in engine.inputs})
+            for name, result in zip(outputs, results, strict=True):
+                if result.shape != views[name].shape or result.dtype != views[name].dtype:
+                    raise BrokenRuleError(f"[addresses] {name} is {result.dtype} {result.shape}")
+                np.copyto(views[name], result)
+
+        cuda.enqueue(stream, Operation("the engine", compute, touches))
+        self._ran = dict(self._shapes)
         return True
 
-    def _array(self, name: str) -> np.ndarray:
-        shape = self.get_tensor_shape(name)
-        size = tuple(shape[axis] for axis in range(len(shape)))
-        dtype = np.dtype(tensorrt_rtx.nptype(self._engine.get_tensor_dtype(name)))
-        nbytes = int(np.prod(size)) * dtype.itemsize
-        memory = (ctypes.c_uint8 * nbytes).from_address(self._addresses[name])
-        return np.ctypeslib.as_array(memory).view(dtype).reshape(size)
+    def _view(self, name: str) -> np.ndarray:
+        """The memory of a tensor, by the address that it has now: what is captured keeps it."""
+        dims = self.get_tensor_shape(name)
+        shape = tuple(dims[axis] for axis in range(len(dims)))
+        dtype = np.dtype(tensorrt_rtx.nptype(self.engine.get_tensor_dtype(name)))
+        nbytes = int(np.prod(shape)) * dtype.itemsize
+        self._module.cuda.memory_at(self._addresses[name], nbytes, True)
+        memory = (ctypes.c_uint8 * nbytes).from_address(self._addresses[name] - DEVICE_SPACE)
+        return np.ctypeslib.as_array(memory).view(dtype).reshape(shape)

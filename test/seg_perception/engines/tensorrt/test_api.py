@@ -176,4 +176,4 @@ def test_why_there_is_no_device(driver: int, said: str) -> None:
         cudaDriverGetVersion=lambda: (0, driver),
         cudaRuntimeGetVersion=lambda: (0, 13040),
     )
-    assert re.search(said, CudaRuntime(bindings).why_no_device())
+    assert re.search(said, CudaRuntime(bindings, None).why_no_device())
