@@ -1,300 +1,140 @@
-"""SegmentationNode: lifecycle, parameters and topics around `Segmenter`. Nothing else is in here.
+"""The node's process: what it does with signals, with errors at its start, and at its end.
 
-    unconfigured --configure--> inactive (model loaded and warm) --activate--> active (subscribed, publishing)
-
-A configure that fails says why in one line, on the log and on /diagnostics, and leaves the node up and unconfigured;
-put right what is wrong (`ros2 param set`) and configure again.
+The node itself is in segmentation_node.py. The first thread only waits for signals; everything else, from the imports
+on, runs in a second one. So a signal is heard in every state, also while a model loads, and is never handled in the
+middle of something: SIGINT, SIGTERM and SIGHUP end the process in order within `EXIT_S`, with code 0, and where
+something does not come to its end in that time, the process goes without it.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
-from time import monotonic, perf_counter
-from typing import Any
+from typing import TYPE_CHECKING
 
-import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+if TYPE_CHECKING:
+    from rclpy.executors import SingleThreadedExecutor
 
-from seg_perception.engines.base import EngineError
-from seg_perception.ros import parameters
-from seg_perception.ros.build_reports import BuildReports
-from seg_perception.ros.diagnostics import NodeState, diagnostic_status
-from seg_perception.ros.frame_decoder import FrameDecoder
-from seg_perception.ros.frame_statistics import FrameStatistics
-from seg_perception.ros.label_info import label_info_message
-from seg_perception.ros.log_bridge import logged_by
-from seg_perception.ros.mailbox import Mailbox
-from seg_perception.ros.worker import Frame, Outputs, Worker
-from seg_perception.segmenter import Segmenter
-from seg_perception.share import share_path
+    from seg_perception.ros.segmentation_node import SegmentationNode
 
-SHIPPED_MODEL = "models/rooms_spt_lite0.onnx"
-REPORT_INTERVAL_S = 10.0  # the same error is logged at most this often
-
-# Masks are small and each one counts; depth lets a slow subscriber lag without blocking the publisher.
-OUTPUT_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
-LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-OVERRIDABLE = QoSOverridingOptions.with_default_policies()
-
-
-class SegmentationNode(LifecycleNode):
-    """Segments one camera's images; see docs/parameters.md and the topic table in the README."""
-
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__("segmentation", **arguments)
-        self._problems = parameters.declare(self)
-        self._problem = "; ".join(self._problems.values())
-        self.add_on_set_parameters_callback(self._check_parameters)
-        self._values = parameters.read(self)
-        self._lifecycle = "unconfigured"
-        self._segmenter: Segmenter | None = None
-        self._build: BuildReports | None = None  # while configure may be building
-        self._outputs: Outputs | None = None
-        self._label_info: Any = None
-        self._camera_info: Any = None
-        self._camera_subscriptions: list[Any] = []
-        self._mailbox: Mailbox[Frame] | None = None
-        self._worker: Worker | None = None
-        self._statistics: FrameStatistics | None = None
-        self._reported: dict[str, tuple[float, int]] = {}
-        # Diagnostics come in every state and on a clock that runs even where simulated time stands still.
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._diagnostics_timer = self.create_timer(
-            self._values.diagnostics_period_s, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
-
-    # Transitions
-
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the model and make the publishers."""
-        try:
-            if self._problems:
-                raise ValueError("; ".join(self._problems.values()))
-            self._values = parameters.read(self)
-            if not self._values.image:
-                raise ValueError("parameter image is empty, expected the topic of the camera images")
-            model = self._values.model or share_path(SHIPPED_MODEL)
-            self._build = BuildReports(self.get_logger().info, self._publish_diagnostics)
-            values = self._values
-            segmenter = Segmenter(model, values.engine, values.threads, values.precision, values.tensorrt, self._build)
-            segmenter.open()
-            warm_ms = segmenter.warm_up()
-        except (ValueError, OSError, EngineError) as error:
-            self._problem = " ".join(str(error).split())
-            self.get_logger().error(f"cannot configure: {self._problem}")
-            return TransitionCallbackReturn.FAILURE
-        finally:
-            self._build = None
-        self._problem = ""
-        self._segmenter = segmenter
-        self._make_publishers(segmenter)
-        self._lifecycle = "inactive"
-        self.get_logger().info(
-            f"configured: model {segmenter.info.name}, {segmenter.engine_description}, {warm_ms:.1f} ms an image"
-        )
-        return TransitionCallbackReturn.SUCCESS
-
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe and start the worker."""
-        result = super().on_activate(state)
-        assert self._segmenter is not None
-        assert self._outputs is not None
-        compressed = self._values.compressed
-        self._mailbox = Mailbox()
-        self._statistics = FrameStatistics()
-        self._worker = Worker(
-            self._mailbox,
-            self._segmenter,
-            self._outputs,
-            FrameDecoder(compressed),
-            self._statistics,
-            lambda: self._values.overlay_alpha,
-            lambda: self.get_clock().now().nanoseconds,
-            self._report,
-        )
-        self._worker.start()
-        self._camera_subscriptions = [
-            # Raw: an image that a newer one overtakes is never deserialized, and the callback stays cheap.
-            self.create_subscription(
-                CompressedImage if compressed else Image,
-                self._values.image,
-                self._on_image,
-                qos_profile_sensor_data,
-                raw=True,
-                qos_overriding_options=OVERRIDABLE,
-            )
-        ]
-        if self._camera_info is not None:
-            self._camera_subscriptions.append(
-                self.create_subscription(
-                    CameraInfo,
-                    self._values.camera_info,
-                    self._camera_info.publish,
-                    qos_profile_sensor_data,
-                    raw=True,
-                    qos_overriding_options=OVERRIDABLE,
-                )
-            )
-        self._label_info.publish(label_info_message(self._segmenter.info, self.get_clock().now().to_msg()))
-        self._lifecycle = "active"
-        self.get_logger().info(f"active: listening to {self._camera_subscriptions[0].topic_name}")
-        return result
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and let the worker finish the image in hand."""
-        self._stop()
-        self._lifecycle = "inactive"
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free model and publishers."""
-        self._release()
-        return TransitionCallbackReturn.SUCCESS
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """As deactivate and cleanup, from any state."""
-        self._stop()
-        self._release()
-        return TransitionCallbackReturn.SUCCESS
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """After an unexpected error in a transition: back to unconfigured, ready for another try."""
-        self._stop()
-        self._release()
-        return TransitionCallbackReturn.SUCCESS
-
-    def autostart(self) -> None:
-        """Configure and activate, as a lifecycle manager would, if the parameter says so."""
-        if self._values.autostart and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
-
-    def close(self) -> None:
-        """Stop the worker and free the model; for the end of the process."""
-        self._stop()
-        self._release()
-
-    # Parts of the transitions
-
-    def _make_publishers(self, segmenter: Segmenter) -> None:
-        def publisher(kind: Any, topic: str, qos: QoSProfile = OUTPUT_QOS) -> Any:
-            return self.create_lifecycle_publisher(kind, topic, qos, qos_overriding_options=OVERRIDABLE)
-
-        self._outputs = Outputs(
-            labels=publisher(Image, "~/labels"),
-            confidence=publisher(Image, "~/confidence"),
-            superpixels=publisher(Image, "~/superpixels") if segmenter.info.has_superpixels else None,
-            overlay=publisher(Image, "~/overlay"),
-        )
-        info = label_info_message(segmenter.info, self.get_clock().now().to_msg())
-        self._label_info = publisher(type(info), "~/label_info", LATCHED_QOS)
-        self._camera_info = publisher(CameraInfo, "~/camera_info") if self._values.camera_info else None
-
-    def _stop(self) -> None:
-        for subscription in self._camera_subscriptions:
-            self.destroy_subscription(subscription)
-        self._camera_subscriptions = []
-        if self._mailbox is not None and self._worker is not None:
-            self._mailbox.close()
-            self._worker.join()
-        self._mailbox = self._worker = self._statistics = None
-
-    def _release(self) -> None:
-        if self._outputs is not None:
-            outputs = self._outputs
-            publishers = (outputs.labels, outputs.confidence, outputs.superpixels, outputs.overlay)
-            for publisher in (*publishers, self._label_info, self._camera_info):
-                if publisher is not None:
-                    self.destroy_publisher(publisher)
-        self._outputs = self._label_info = self._camera_info = None
-        if self._segmenter is not None:
-            self._segmenter.close()
-        self._segmenter = None
-        self._lifecycle = "unconfigured"
-
-    # Callbacks
-
-    def _on_image(self, serialized: bytes) -> None:
-        if self._mailbox is not None and self._statistics is not None:
-            self._statistics.arrived(self._mailbox.put(Frame(serialized, perf_counter())))
-
-    def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
-        problem = parameters.problem_with(changes, self._segmenter is not None)
-        if problem:
-            return SetParametersResult(successful=False, reason=problem)
-        for change in changes:
-            self._problems.pop(change.name, None)
-        # The change is stored after this callback; the copy that the worker reads follows in the next cycle.
-        self.executor.create_task(self._refresh_parameters) if self.executor else self._refresh_parameters()
-        return SetParametersResult(successful=True)
-
-    def _refresh_parameters(self) -> None:
-        self._values = parameters.read(self)
-
-    def _report(self, error: str) -> None:
-        """Log an error, the same one at most every REPORT_INTERVAL_S with the number left out in between."""
-        now = monotonic()
-        last, left_out = self._reported.get(error, (-REPORT_INTERVAL_S, 0))
-        if now - last < REPORT_INTERVAL_S:
-            self._reported[error] = (last, left_out + 1)
-            return
-        if len(self._reported) > 100:  # messages that differ each time must not fill the memory
-            self._reported.clear()
-        self._reported[error] = (now, 0)
-        more = f" ({left_out} more like it)" if left_out else ""
-        self.get_logger().error(f"{self._values.image}: image left out: {error}{more}")
-
-    def _publish_diagnostics(self) -> None:
-        model = engine = engine_problem = ""
-        if self._segmenter is not None:
-            model, engine = self._segmenter.info.name, self._segmenter.engine_description
-            engine_problem = self._segmenter.engine_problem
-        state = NodeState(
-            lifecycle=self._lifecycle,
-            problem=self._problem,
-            image_topic=self.resolve_topic_name(self._values.image) if self._values.image else "",
-            model=model,
-            engine=engine,
-            stale_after_s=self._values.stale_after_s,
-            late_after_ms=self._values.late_after_ms,
-            engine_problem=engine_problem,
-            busy="" if self._build is None else self._build.state,
-        )
-        summary = None if self._statistics is None else self._statistics.summary()
-        message = DiagnosticArray(status=[diagnostic_status(self.get_fully_qualified_name(), state, summary)])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+EXIT_S = 1.2  # from a signal to the end; launch and systemd insist only much later
+START_FAILED = 2  # exit code where the arguments of the process make no node
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node until it is told to stop; returns the exit code."""
-    rclpy.init(args=list(sys.argv if arguments is None else arguments))
-    node = SegmentationNode()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        with logged_by(node.get_logger()):
-            node.autostart()
-            executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        # Under launch, Ctrl-C reaches a node twice; the second must not break off the teardown.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        node.close()
-        executor.remove_node(node)
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    signals = {signal.SIGINT, signal.SIGTERM}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: the terminal may go, the node stays
+        signals.add(signal.SIGHUP)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # threads started from here on inherit it
+    run = _Run(list(sys.argv if arguments is None else arguments))
+    run.start()
+    signal.sigwait(signals)
+    run.stop()
+    run.join(EXIT_S)
+    if run.unfinished:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(run.exit_code)  # a thread that hangs in an engine cannot be ended otherwise
+    return run.exit_code
+
+
+class _Run(threading.Thread):
+    """The node from its first import to its end; wakes the first thread when it ends by itself."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        super().__init__(name="node", daemon=True)
+        self._arguments = arguments
+        self._stopping = threading.Event()
+        self._executor: SingleThreadedExecutor | None = None
+        self._node: SegmentationNode | None = None
+        self.exit_code = 0
+
+    def stop(self) -> None:
+        """Ask it to end, from another thread."""
+        self._stopping.set()
+        if self._executor is not None:
+            self._executor.create_task(_raise_stop)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether something of it still runs."""
+        return self.is_alive() or (self._node is not None and self._node.is_working)
+
+    def run(self) -> None:
+        try:
+            self._run()
+        except Exception as error:
+            self.exit_code = START_FAILED
+            print(f"segmentation_node: error: {_one_line(error)}", file=sys.stderr, flush=True)
+        finally:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+    def _run(self) -> None:
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+        from rclpy.signals import SignalHandlerOptions
+
+        from seg_perception.ros.log_bridge import logged_by
+        from seg_perception.ros.parameter_files import check_parameter_files
+        from seg_perception.ros.segmentation_node import SegmentationNode
+
+        check_parameter_files(self._arguments)
+        if self._stopping.is_set():
+            return
+        rclpy.init(args=self._arguments, signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            self._node = SegmentationNode()
+            executor = SingleThreadedExecutor()
+            executor.add_node(self._node)
+            self._executor = executor
+            executor.create_task(self._node.autostart, self._stopping.is_set)
+            with logged_by(self._node.get_logger()):
+                self._spin(executor, self._node)
+            self._node.close(EXIT_S / 2)
+            if not self._node.is_working:
+                executor.remove_node(self._node)
+                self._node.destroy_node()
+        finally:
+            if self._node is None or not self._node.is_working:
+                rclpy.try_shutdown()
+
+    def _spin(self, executor: SingleThreadedExecutor, node: SegmentationNode) -> None:
+        """Until told to stop; what a callback raises is logged, and the next one gets its turn."""
+        while not self._stopping.is_set():
+            try:
+                executor.spin()
+                return  # somebody shut the context down
+            except _StopSpinningError:
+                return
+            except Exception as error:
+                node.get_logger().error(f"unexpected in a callback: {_one_line(error)}{_place(error)}")
+
+
+class _StopSpinningError(Exception):
+    """Comes out of `spin` when the process is told to stop."""
+
+
+def _raise_stop() -> None:
+    raise _StopSpinningError
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _place(error: BaseException) -> str:
+    """Where an error came from, for those who mend it."""
+    trace = error.__traceback__
+    if trace is None:
+        return ""
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import signal
 import subprocess
 import sys
 import threading
@@ -23,9 +24,15 @@ class NodeProcess:
 
     module = "seg_perception.ros.node"
 
-    def __init__(self, environment: dict[str, str], name: str = "segmentation", **parameters: Any) -> None:
+    def __init__(
+        self,
+        environment: dict[str, str],
+        name: str = "segmentation",
+        ros_arguments: tuple[str, ...] = (),
+        **parameters: Any,
+    ) -> None:
         self.name = name
-        arguments = ["--ros-args", "-r", f"__node:={name}"]
+        arguments = ["--ros-args", "-r", f"__node:={name}", *ros_arguments]
         for name, value in parameters.items():
             text = str(value).lower() if isinstance(value, bool) else f"'{value}'" if value == "" else str(value)
             arguments += ["-p", f"{name}:={text}"]
@@ -64,9 +71,9 @@ class NodeProcess:
         """Whether the process runs."""
         return self.process.poll() is None
 
-    def stop(self) -> int:
-        """Ask it to end as Ctrl-C does; returns its exit code."""
-        self.process.send_signal(2)
+    def stop(self, by: signal.Signals = signal.SIGINT) -> int:
+        """Ask it to end, as Ctrl-C does if not told otherwise; returns its exit code."""
+        self.process.send_signal(by)
         try:
             return self.process.wait(timeout=ANSWER_S)
         finally:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from test.seg_perception.node_process import ANSWER_S, START_S, Camera, NodeProcess, pixels
+from test.seg_perception.node_services import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, change_state, set_parameter
 from test.seg_perception.tiny_model import CLASS_NAMES, INPUT_SIZE, PALETTE, grid_cells, tiny_labels, write_tiny_model
 from test.seg_perception.waiting import wait_until
 
@@ -209,22 +210,6 @@ def test_compressed_images_and_camera_info_pass(ros_environment, ros_node, model
         assert process.stop() == 0
 
 
-def change_state(ros_node: Any, name: str, transition: int) -> bool:
-    """Ask the lifecycle service of a node for a transition (lifecycle_msgs/Transition)."""
-    from lifecycle_msgs.srv import ChangeState
-
-    client = ros_node.create_client(ChangeState, f"/{name}/change_state")
-    assert client.wait_for_service(timeout_sec=START_S)
-    request = ChangeState.Request()
-    request.transition.id = transition
-    future = client.call_async(request)
-    wait_until(future.done, START_S, f"the answer to transition {transition}")
-    return future.result().success
-
-
-CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
-
-
 def test_a_node_goes_round_its_lifecycle_and_works_again(ros_environment, ros_node, model):
     process = NodeProcess(ros_environment, "cycling", model=model, image="/cycle/image", autostart=False)
     try:
@@ -240,18 +225,6 @@ def test_a_node_goes_round_its_lifecycle_and_works_again(ros_environment, ros_no
             assert change_state(ros_node, "cycling", CLEANUP)
     finally:
         assert process.stop() == 0
-
-
-def set_parameter(ros_node: Any, name: str, parameter: str, value: Any) -> Any:
-    """The answer to `ros2 param set`."""
-    from rcl_interfaces.srv import SetParameters
-    from rclpy.parameter import Parameter
-
-    client = ros_node.create_client(SetParameters, f"/{name}/set_parameters")
-    assert client.wait_for_service(timeout_sec=START_S)
-    future = client.call_async(SetParameters.Request(parameters=[Parameter(parameter, value=value).to_parameter_msg()]))
-    wait_until(future.done, START_S, f"the answer to setting {parameter}")
-    return future.result().results[0]
 
 
 def test_a_wrong_model_or_parameter_leaves_the_node_up_and_can_be_put_right(ros_environment, ros_node, model, tmp_path):

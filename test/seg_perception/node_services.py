@@ -1,0 +1,35 @@
+"""The services of the node, called over DDS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from test.seg_perception.node_process import START_S
+from test.seg_perception.waiting import wait_until
+
+CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4  # lifecycle_msgs/Transition
+
+
+def change_state(ros_node: Any, name: str, transition: int, label: str = "") -> bool:
+    """Ask the lifecycle service of a node for a transition (lifecycle_msgs/Transition)."""
+    from lifecycle_msgs.srv import ChangeState
+
+    client = ros_node.create_client(ChangeState, f"/{name}/change_state")
+    assert client.wait_for_service(timeout_sec=START_S)
+    request = ChangeState.Request()
+    request.transition.id, request.transition.label = transition, label
+    future = client.call_async(request)
+    wait_until(future.done, START_S, f"the answer to transition {transition}")
+    return future.result().success
+
+
+def set_parameter(ros_node: Any, name: str, parameter: str, value: Any) -> Any:
+    """The answer to `ros2 param set`."""
+    from rcl_interfaces.srv import SetParameters
+    from rclpy.parameter import Parameter
+
+    client = ros_node.create_client(SetParameters, f"/{name}/set_parameters")
+    assert client.wait_for_service(timeout_sec=START_S)
+    future = client.call_async(SetParameters.Request(parameters=[Parameter(parameter, value=value).to_parameter_msg()]))
+    wait_until(future.done, START_S, f"the answer to setting {parameter}")
+    return future.result().results[0]
