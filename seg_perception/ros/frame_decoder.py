@@ -17,10 +17,10 @@ from seg_perception.cdr import (
     read_compressed_image,
     read_image,
 )
+from seg_perception.image_size import MAX_PIXELS
 from seg_perception.images import (
     ENCODINGS,
     ImageError,
-    compressed_message_to_rgb,
     decode_compressed,
     decode_image,
     image_message_to_rgb,
@@ -46,10 +46,12 @@ class FrameDecoder:
 
     Args:
         compressed: whether they are sensor_msgs/CompressedImage; else sensor_msgs/Image.
+        max_pixels: of a compressed image that is still decoded.
     """
 
-    def __init__(self, compressed: bool) -> None:
+    def __init__(self, compressed: bool, max_pixels: int = MAX_PIXELS) -> None:
         self._compressed = compressed
+        self._max_pixels = max_pixels
         self._buffer: np.ndarray | None = None
 
     def decode(self, serialized: bytes) -> DecodedFrame:
@@ -61,7 +63,8 @@ class FrameDecoder:
         try:
             if self._compressed:
                 compressed = read_compressed_image(serialized)
-                return DecodedFrame(compressed.header, decode_compressed(compressed.data, compressed.format))
+                rgb = decode_compressed(compressed.data, compressed.format, self._max_pixels)
+                return DecodedFrame(compressed.header, rgb)
             image = read_image(serialized)
         except UnknownEncapsulationError:
             return self._by_message_class(serialized)
@@ -89,9 +92,9 @@ class FrameDecoder:
             raise ImageError(f"message of {len(serialized)} bytes cannot be deserialized: {_line(error)}") from error
         stamp = message.header.stamp
         header = Header(stamp.sec, stamp.nanosec, message.header.frame_id.encode())
-        return DecodedFrame(
-            header, compressed_message_to_rgb(message) if self._compressed else image_message_to_rgb(message)
-        )
+        if self._compressed:
+            return DecodedFrame(header, decode_compressed(message.data, message.format, self._max_pixels))
+        return DecodedFrame(header, image_message_to_rgb(message))
 
 
 def _line(error: Exception) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import textwrap
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -16,12 +17,17 @@ from seg_perception.engines.changeover import WHILE_BUILDING
 from seg_perception.engines.select import ENGINE_KINDS, PRECISION_CHOICES
 from seg_perception.engines.tensorrt.options import PRECISIONS as TENSORRT_PRECISIONS
 from seg_perception.engines.tensorrt.options import TensorRtSettings
+from seg_perception.image_size import MAX_PIXELS
 
 if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.parameter import Parameter as RosParameter
 
 Value = str | bool | int | float
+
+# What rcl takes for the name of a topic; see "Topic and Service name mapping to DDS" of the ROS 2 design articles.
+_TOPIC = re.compile(r"(~?/)?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
+MAX_TOPIC = 200  # letters; rmw takes 247 of the resolved name
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class Parameter:
         minimum, maximum: of a number, inclusive.
         choices: of a string, all allowed values; empty where any is allowed.
         live: whether it may change while the node is configured; the others take effect at the next configure.
+        is_topic: whether a string is the name of a topic; empty is taken, too.
     """
 
     name: str
@@ -44,6 +51,7 @@ class Parameter:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     live: bool = False
+    is_topic: bool = False
 
     @property
     def expectation(self) -> str:
@@ -51,12 +59,16 @@ class Parameter:
         kind = type(self.default).__name__
         if self.choices:
             return f"one of: {', '.join(self.choices)}"
+        if self.is_topic:
+            return "a topic such as /camera/image_raw: words of letters, digits and _, not starting with a digit, between /"
         return kind if self.minimum is None else f"{kind}, {self.minimum:g} to {self.maximum:g}"
 
     def problem(self, value: Value) -> str:
         """What is wrong with a value of the right type, in one line; empty if nothing is."""
         if self.choices and value not in self.choices:
             return f"parameter {self.name} is {value!r}, expected {self.expectation}"
+        if self.is_topic and value and (len(str(value)) > MAX_TOPIC or not _TOPIC.fullmatch(str(value))):
+            return f"parameter {self.name} is {str(value)[:80]!r}, expected {self.expectation}"
         low, high = self.minimum, self.maximum
         if low is not None and high is not None and isinstance(value, int | float) and not low <= value <= high:
             return f"parameter {self.name} is {value}, expected {self.expectation}"
@@ -65,7 +77,7 @@ class Parameter:
 
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter("model", "", "Deployment model (.onnx); empty: the model that comes with the package."),
-    Parameter("image", "image", "Topic of the camera images."),
+    Parameter("image", "image", "Topic of the camera images.", is_topic=True),
     Parameter(
         "image_type",
         "auto",
@@ -73,7 +85,16 @@ PARAMETERS: tuple[Parameter, ...] = (
         "name ends in /compressed.",
         choices=("auto", "raw", "compressed"),
     ),
-    Parameter("camera_info", "", "Topic of the camera's calibration, passed on beside the mask; empty: none."),
+    Parameter(
+        "camera_info", "", "Topic of the camera's calibration, passed on beside the mask; empty: none.", is_topic=True
+    ),
+    Parameter(
+        "max_image_pixels",
+        MAX_PIXELS,
+        "Pixels of a compressed image that is still decoded; a few kilobytes may unpack to gigabytes.",
+        1,
+        2**30,
+    ),
     Parameter("engine", "auto", "Inference engine; auto chooses by what is installed.", choices=ENGINE_KINDS),
     Parameter(
         "precision",
@@ -128,7 +149,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         60_000.0,
         live=True,
     ),
-    Parameter("diagnostics_period_s", 1.0, "Time between two messages on /diagnostics.", 0.1, 60.0),
+    Parameter("diagnostics_period_s", 1.0, "Time between two messages on /diagnostics.", 0.1, 60.0, live=True),
 )
 
 
@@ -140,6 +161,7 @@ class NodeParameters:
     image: str
     image_type: str
     camera_info: str
+    max_image_pixels: int
     engine: str
     precision: str
     threads: int

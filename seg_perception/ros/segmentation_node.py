@@ -8,6 +8,7 @@ put right what is wrong (`ros2 param set`) and configure again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from time import monotonic, perf_counter
 from typing import Any
@@ -41,6 +42,7 @@ REPORT_INTERVAL_S = 10.0  # the same error is logged at most this often
 OUTPUT_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 OVERRIDABLE = QoSOverridingOptions.with_default_policies()
+_NUMBERS = re.compile(r"\b[0-9a-f]{2}( [0-9a-f]{2})+\b|\d+")
 
 
 class SegmentationNode(LifecycleNode):
@@ -113,7 +115,7 @@ class SegmentationNode(LifecycleNode):
             self._mailbox,
             self._segmenter,
             self._outputs,
-            FrameDecoder(compressed),
+            FrameDecoder(compressed, self._values.max_image_pixels),
             self._statistics,
             lambda: self._values.overlay_alpha,
             lambda: self.get_clock().now().nanoseconds,
@@ -272,19 +274,27 @@ class SegmentationNode(LifecycleNode):
 
     def _refresh_parameters(self) -> None:
         self._values = parameters.read(self)
+        self._diagnostics_timer.timer_period_ns = round(1e9 * self._values.diagnostics_period_s)
 
     def _report(self, error: str) -> None:
-        """Log an error, the same one at most every REPORT_INTERVAL_S with the number left out in between."""
+        """Log an error, of one kind at most every REPORT_INTERVAL_S with the number left out in between."""
         now = monotonic()
-        last, left_out = self._reported.get(error, (-REPORT_INTERVAL_S, 0))
+        kind = _NUMBERS.sub("#", error)  # sizes and bytes differ from image to image
+        last, left_out = self._reported.get(kind, (-REPORT_INTERVAL_S, 0))
         if now - last < REPORT_INTERVAL_S:
-            self._reported[error] = (last, left_out + 1)
+            self._reported[kind] = (last, left_out + 1)
             return
         if len(self._reported) > 100:  # messages that differ each time must not fill the memory
             self._reported.clear()
-        self._reported[error] = (now, 0)
+        self._reported[kind] = (now, 0)
         more = f" ({left_out} more like it)" if left_out else ""
         self.get_logger().error(f"{self._values.image}: image left out: {error}{more}")
+
+    def _image_topic(self) -> str:
+        """Resolved; empty where the parameter names none."""
+        if not self._values.image or "image" in self._problems:
+            return ""
+        return str(self.resolve_topic_name(self._values.image))
 
     def _publish_diagnostics(self) -> None:
         model = engine = engine_problem = ""
@@ -294,7 +304,7 @@ class SegmentationNode(LifecycleNode):
         state = NodeState(
             lifecycle=self._lifecycle,
             problem=self._problem,
-            image_topic=self.resolve_topic_name(self._values.image) if self._values.image else "",
+            image_topic=self._image_topic(),
             model=model,
             engine=engine,
             stale_after_s=self._values.stale_after_s,

@@ -21,6 +21,8 @@ from seg_perception.ros.frame_statistics import FrameStatistics
 from seg_perception.ros.mailbox import Mailbox
 from seg_perception.segmenter import Segmentation, Segmenter
 
+LONGEST_ERROR = 400  # letters that reach log and diagnostics
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -109,6 +111,8 @@ class Worker:
                 self._fail(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
 
     def _fail(self, error: str) -> None:
+        if len(error) > LONGEST_ERROR:  # a sender's own text may be in it
+            error = f"{error[:LONGEST_ERROR]}..."
         self._statistics.failed(error)
         self._report(error)
 

@@ -12,7 +12,7 @@ import pytest
 
 from seg_perception.ros.parameter_files import ParameterFileError, check_parameter_files
 from test.seg_perception.node_process import ANSWER_S, Camera, NodeProcess
-from test.seg_perception.node_services import ACTIVATE, CONFIGURE, change_state
+from test.seg_perception.node_services import ACTIVATE, CONFIGURE, change_state, set_parameter
 from test.seg_perception.tiny_model import write_tiny_model
 from test.seg_perception.waiting import wait_until
 
@@ -161,3 +161,42 @@ def active(ros_environment, tmp_path_factory):
     process.wait_for("active: listening to")
     yield process
     assert process.stop() == 0
+
+
+def test_a_name_that_is_no_topic_is_refused_when_it_is_set_and_at_the_start(ros_environment, ros_node, tmp_path):
+    model = write_tiny_model(tmp_path / "m.onnx")
+    process = NodeProcess(ros_environment, "misnamed", model=model, image="/no topic!")
+    try:
+        line = process.wait_for("cannot configure: parameter image is '/no topic!', expected a topic such as")
+        assert "Traceback" not in line
+        for parameter in ("image", "camera_info"):
+            answer = set_parameter(ros_node, "misnamed", parameter, "3d//image")
+            assert not answer.successful
+            assert f"parameter {parameter} is '3d//image', expected a topic" in answer.reason
+        assert set_parameter(ros_node, "misnamed", "image", "~/camera_1/image").successful
+        assert change_state(ros_node, "misnamed", CONFIGURE)
+    finally:
+        assert process.stop() == 0
+
+
+def test_a_stream_of_images_that_fail_for_one_reason_is_one_line_and_a_huge_text_is_cut(
+    ros_environment, ros_node, tmp_path
+):
+    model = write_tiny_model(tmp_path / "m.onnx")
+    process = NodeProcess(ros_environment, "flooded", model=model, image="/flood/image")
+    try:
+        process.wait_for("active: listening to")
+        camera = Camera(ros_node, "/flood/image", "flooded")
+        camera.connect()
+        for size in range(5, 25):
+            message = camera.message(np.zeros((size, 32, 3), np.uint8))
+            message.encoding = f"{size}" + "x" * 1000
+            camera.publisher.publish(message)
+            time.sleep(0.03)  # so that most of them are looked at before the next overtakes them
+        process.wait_for("image left out")
+        camera.ask(np.zeros((24, 32, 3), np.uint8))
+        lines = [line for line in process.lines if "image left out" in line]
+        assert len(lines) <= 2
+        assert max(map(len, lines)) < 700
+    finally:
+        assert process.stop() == 0
