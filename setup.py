@@ -68,6 +68,7 @@ EXTRAS = {
     "peers": ["transformers>=5.0", "torchvision>=0.24", "matplotlib>=3.10"],
     "test": [
         "pytest>=8",
+        "pytest-xdist>=3.5",
         "hypothesis>=6.100",
         "ruff",
         "mypy",
