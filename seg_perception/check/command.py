@@ -20,6 +20,7 @@ from seg_perception.check.engines import engine_findings, model_findings
 from seg_perception.check.finding import Finding
 from seg_perception.check.machine import kernel_buffer_findings, machine_findings, shared_memory_findings
 from seg_perception.check.ros import ros_findings
+from seg_perception.engines.tensorrt.cache import default_folder
 from seg_perception.share import share_path
 
 SHIPPED_MODEL = "models/rooms_spt_lite0.onnx"
@@ -72,12 +73,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `seg_perception check`."""
     parser.add_argument("--model", type=Path, help="the deployment model to try (default: the shipped one)")
     parser.add_argument("--no-model", action="store_true", help="try none")
+    parser.add_argument(
+        "--gpu",
+        action="store_true",
+        help="try the model in TensorRT instead: build, agreement, latency, memory; a report to send",
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run `seg_perception check`; 0: nothing keeps the node from working, HAS_PROBLEMS: something does."""
-    if options.no_model:
+    if options.gpu:
+        found = list(chain(machine_findings(), _gpu_self_test(options.model)))
+    elif options.no_model:
         found = list(findings(None))
     elif options.model is not None:
         found = list(findings(options.model))
@@ -85,6 +93,12 @@ def run(options: argparse.Namespace) -> int:
         found = list(chain(findings(None), _shipped_model()))
     print(as_json(found) if options.json else as_text(found))
     return HAS_PROBLEMS if any(finding.state == "problem" for finding in found) else 0
+
+
+def _gpu_self_test(model: Path | None) -> Iterator[Finding]:
+    from seg_perception.check.gpu import gpu_findings  # loads TensorRT's part, which the rest does not need
+
+    yield from gpu_findings(model or share_path(SHIPPED_MODEL), default_folder())
 
 
 def _shipped_model() -> Iterator[Finding]:

@@ -8,6 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from seg_perception.bag.frames import FrameSource, find_image_topic
+from seg_perception.bag.metrics import ConfusionMatrix
+from seg_perception.bag.reader import open_bag
+from seg_perception.model.model_file import read_model_info
+from seg_perception.segmenter import Segmenter
+from seg_perception.share import share_path
 from test.seg_perception.node_process import ANSWER_S, Camera, NodeProcess, pixels
 from test.seg_perception.tiny_model import INPUT_SIZE, tiny_labels, write_tiny_model
 from test.seg_perception.waiting import wait_until
@@ -15,6 +21,7 @@ from test.seg_perception.waiting import wait_until
 pytest.importorskip("tensorrt_rtx", reason="pip install tensorrt-rtx-cu13 (Linux x86-64, no GPU needed)")
 
 TOPIC = "/camera/image_raw"
+LABELS = "/camera/labels"
 
 
 class SoftwareGpuNode(NodeProcess):
@@ -92,3 +99,45 @@ def test_configure_waits_says_how_far_it_is_and_the_next_start_takes_the_cache(
             wait_until(lambda: engines and engines[-1].startswith("tensorrt: "), ANSWER_S, "diagnostics")
         finally:
             assert process.stop() == 0
+
+
+def demo_frames(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Images and labels from all over the shipped recording, which goes from room to room."""
+    with open_bag(share_path("bags/rooms_demo.mcap")) as bag:
+        frames = [(f.rgb, f.labels) for f in FrameSource(bag, find_image_topic(bag, LABELS), LABELS) if f.labels is not None]
+    return frames[:: max(1, len(frames) // count)][:count]
+
+
+def test_the_demo_recording_scores_on_the_device_as_it_does_in_onnx_runtime(
+    ros_environment: dict[str, str], ros_node: Any, tmp_path: Path
+) -> None:
+    """The shipped model, built by TensorRT, run and painted on the device, over DDS, against the recording's own labels."""
+    model = share_path("models/rooms_spt_lite0.onnx")
+    frames = demo_frames(10)
+    info = read_model_info(model)
+    process = SoftwareGpuNode(
+        ros_environment | {"SOFTWARE_GPU_MODEL": str(model)},
+        model=model,
+        image=TOPIC,
+        engine="tensorrt",
+        engine_cache=tmp_path / "engines",
+        tensorrt_agreement_percent=0.0,
+    )
+    scores = {name: ConfusionMatrix(len(info.class_names)) for name in ("tensorrt", "onnxruntime")}
+    try:
+        process.wait_for("active: listening to", timeout_s=120.0)
+        camera = Camera(ros_node, TOPIC)
+        camera.connect()
+        with Segmenter(model, engine="onnxruntime") as segmenter:
+            for rgb, truth in frames:
+                scores["tensorrt"].add(truth, pixels(camera.ask(rgb)))
+                scores["onnxruntime"].add(truth, segmenter.segment(rgb, False, False).labels)
+    finally:
+        assert process.stop() == 0
+    measured = {name: score.scores().miou for name, score in scores.items()}
+    # The same scores, painted by two programs: a pixel in 10,000 may be decided by a last bit.
+    assert measured["tensorrt"] == pytest.approx(measured["onnxruntime"], abs=1e-3)
+    assert measured["onnxruntime"] > 0.2
+    (last,) = [line for line in process.lines if line.startswith("software device: ")]
+    assert last.startswith("software device: 0 things held, ")
+    assert int(last.split(", ")[1].split()[0]) >= len(frames) - 2

@@ -189,6 +189,9 @@ class SoftwareCuda(Described):
     def device(self, index: int) -> DeviceProperties:
         return DeviceProperties("Software", (8, 7), self.integrated, TOTAL_MEMORY, 16)
 
+    def runtime_version(self) -> int:
+        return self.driver_version()
+
     def set_device(self, index: int) -> None:
         self._call("cudaSetDevice")
         if index:
