@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from seg_perception.compiled import compiled, compiled_input
 from seg_perception.model.model_file import UNLABELLED
 
 # As PCL's and RViz's tools expect colours: blue, green, red and a byte of padding read as one float. 20 bytes a point.
@@ -113,8 +114,9 @@ class DepthProjector:
         confidence = _certain(labels) if confidence is None else fitted_to(confidence, size, "confidence")
         unit = np.float32(MILLIMETRES if depth.dtype == np.uint16 else 1)
         points, floats, bytes_ = _empty(size)
-        depth, rgb, labels, confidence = _input(depth), _input(rgb), _input(labels), _input(confidence)
-        across, down = _input(across), _input(down)
+        depth, rgb = compiled_input(depth), compiled_input(rgb)
+        labels, confidence = compiled_input(labels), compiled_input(confidence)
+        across, down = compiled_input(across), compiled_input(down)
         count = _project(unit, depth, across, down, rgb, labels, confidence, self._keep_invalid, floats, bytes_)
         return points.reshape(size) if self._keep_invalid else points[:count]
 
@@ -152,7 +154,8 @@ def label_cloud(
     rgb, labels = fitted_to(rgb, size, "image"), fitted_to(labels, size, "labels")
     confidence = _certain(labels) if confidence is None else fitted_to(confidence, size, "confidence")
     points, floats, bytes_ = _empty(size)
-    xyz, rgb, labels, confidence = _input(xyz), _input(rgb), _input(labels), _input(confidence)
+    xyz, rgb = compiled_input(xyz), compiled_input(rgb)
+    labels, confidence = compiled_input(labels), compiled_input(confidence)
     count = _label(xyz, rgb, labels, confidence, keep_invalid, floats, bytes_)
     return points.reshape(size) if keep_invalid else points[:count]
 
@@ -189,13 +192,6 @@ def warm_up() -> None:
     label_cloud(np.ones((1, 1, 3), np.float32), rgb, labels)
 
 
-def _input(array: np.ndarray) -> np.ndarray:
-    """The array in the one layout that the loops are compiled for, so that no other compilation is ever waited for."""
-    view = np.ascontiguousarray(array).view()
-    view.flags.writeable = False
-    return view
-
-
 def _certain(labels: np.ndarray) -> np.ndarray:
     """The confidence of labels that come without one."""
     return np.where(labels == UNLABELLED, 0, 255).astype(np.uint8)
@@ -208,7 +204,7 @@ def _empty(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 # One pass each: with whole-array operations the same takes eight times as long, most of it in copies of what is left out.
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _project(unit, depth, across, down, rgb, labels, confidence, keep_invalid, floats, bytes_):  # type: ignore[no-untyped-def]
     count = 0
     for row in range(depth.shape[0]):
@@ -226,7 +222,7 @@ def _project(unit, depth, across, down, rgb, labels, confidence, keep_invalid, f
     return count
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _label(xyz, rgb, labels, confidence, keep_invalid, floats, bytes_):  # type: ignore[no-untyped-def]
     count = 0
     for row in range(xyz.shape[0]):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+import numpy as np
 
 logger = logging.getLogger(__name__)
 
@@ -26,3 +27,10 @@ def compiled(function: Callable[..., Any]) -> Any:
     except RuntimeError as error:  # numba found no place for its cache
         logger.warning("%s; compiled anew at every start; NUMBA_CACHE_DIR=/a/writable/folder keeps it", error)
         return numba.njit(**options)(function)
+
+
+def compiled_input(array: np.ndarray) -> np.ndarray:
+    """The array contiguous and read-only: the one kind that loops are compiled for, so that no frame waits for another."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from seg_perception.compiled import compiled_input
 from seg_perception.painting_geometry import PaintingGeometry, axis
 from seg_perception.painting_loops import paint_band
 
@@ -104,9 +105,9 @@ class Painter:
             np.empty(size, np.uint16) if superpixels else None,
         )
         arguments = (
-            *(_frozen(array) for array in (scores, logits, rows.start, columns.start)),
-            *(_frozen(array) for array in (rows.lower, rows.upper, rows.weight)),
-            *(_frozen(array) for array in columns.tiles(geometry.feature_cell[1])),
+            *(compiled_input(array) for array in (scores, logits, rows.start, columns.start)),
+            *(compiled_input(array) for array in (rows.lower, rows.upper, rows.weight)),
+            *(compiled_input(array) for array in columns.tiles(geometry.feature_cell[1])),
             _UNWANTED if painted.labels is None else painted.labels,
             _UNWANTED if painted.confidence is None else painted.confidence,
             _UNWANTED_IDS if painted.superpixels is None else painted.superpixels,
@@ -139,10 +140,3 @@ _UNWANTED_IDS = np.empty((0, 0), np.uint16)
 def _paint_bands(bands: Iterator[int], arguments: tuple[np.ndarray, ...]) -> None:
     for band in bands:  # an iterator of a range: threads may share it
         paint_band(band, band + 1, *arguments)
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    """A read-only view: the one kind of array that the loops are compiled for."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
