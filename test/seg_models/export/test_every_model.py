@@ -28,6 +28,7 @@ from seg_models.export.checks import TOLERANCES
 from seg_models.export.deployment_file import Origin, export_onnx
 from seg_models.export.errors import ExportError
 from seg_models.export.int8 import Int8Error, closeness, last_products, to_int8
+from seg_models.ops import neighbourhood as nb
 from seg_onnx.half_precision import HalfPrecisionError, half_tensor, score_outputs, stem_outputs, to_half
 from seg_perception.engines.tensorrt.agreement import masks
 from seg_perception.engines.tensorrt.api import TensorRt
@@ -274,12 +275,21 @@ def test_shipped_model_in_half_precision_agrees_on_the_demo_recording():
     _, height, width, _ = full.get_inputs()[0].shape
     pictures = [cv2.imdecode(message.data, cv2.IMREAD_COLOR)[..., ::-1] for message in messages[::30]]
     batch = np.stack([cv2.resize(picture, (width, height)) for picture in pictures])
-    expected, actual = (session.run(None, {"image": batch}) for session in (full, half))
+    expected, actual = (painted_outputs(session.run(None, {"image": batch})) for session in (full, half))
     same = [(a == b).mean() for a, b in zip(expected, actual, strict=True)]
-    # Seen: 0.999, 0.997 and 3; with the first two convolutions in float16 0.995, 0.990 and 12.
+    # Seen: 0.9990, 0.9947 and 3.
     assert same[0] > 0.998
-    assert same[2] > 0.995
-    assert np.abs(expected[1].astype(int) - actual[1].astype(int)).max() <= 5
+    assert same[2] > 0.99
+    assert np.abs(expected[1] - actual[1]).max() <= 5
+
+
+def painted_outputs(outputs: list[np.ndarray]) -> list[np.ndarray]:
+    """Labels, confidence and superpixels of the shipped model's form `association`, by the reference."""
+    scores, classes = (torch.from_numpy(output).float() for output in outputs)
+    scores = nb.upsample_in_cells(scores, (4, 4), (32, 32))
+    best = nb.paint(nb.association(scores), classes, (32, 32)).softmax(1).max(1)
+    owners = nb.hard_superpixels(scores, (32, 32))
+    return [best.indices.numpy(), (best.values * 255).round().numpy(), owners.numpy()]
 
 
 def test_a_lone_tiny_number_stays_above_zero_in_half_precision():
