@@ -1,4 +1,4 @@
-"""The command `seg_perception`: evaluate-bag, info, replay, demo, check.
+"""The command `seg_perception`: evaluate-bag, evaluate-bags, info, replay, demo, check.
 
 What a person gave wrong ends in one line on stderr and exit code 2, without a traceback.
 """
@@ -78,6 +78,12 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     evaluate.add_argument("--video", action="store_true", help="also write video.mp4: camera, labels, superpixels")
     evaluate.set_defaults(run=_evaluate_bag)
 
+    evaluate_bags = commands.add_parser(
+        "evaluate-bags",
+        help="score a model on many recordings, in several processes",
+        description="Scores every recording of a folder or list, merges and ranks them, and writes fleet.json and "
+        "fleet.html. Goes on where it was stopped. Exit code 1: some recordings could not be scored.",
+    )
     info = commands.add_parser("info", help="what a model says of itself", description="Shows a model's metadata.")
     info.add_argument("model", type=Path, help="the deployment model (.onnx)")
     info.add_argument("--json", action="store_true", help="as JSON, for programs")
@@ -120,6 +126,11 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
 
         demo_module.add_arguments(demo)
         demo.set_defaults(run=demo_module.run)
+    elif command == "evaluate-bags":
+        from seg_perception.fleet import command as fleet_module
+
+        fleet_module.add_arguments(evaluate_bags)
+        evaluate_bags.set_defaults(run=fleet_module.run)
     elif command == "check":
         from seg_perception.check import command as check_module
 

@@ -1,0 +1,1 @@
+"""Many recordings: one result a recording, merged, ranked and compared."""
