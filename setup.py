@@ -48,6 +48,7 @@ EXTRAS = {
     "tensorrt-rtx": [
         "tensorrt-rtx-cu13>=1.7 ; sys_platform == 'linux' and platform_machine == 'x86_64'",
         "cuda-python>=13.0",
+        "nvidia-cuda-nvrtc>=13.0",  # compiles the painting kernel; on a Jetson it comes with JetPack
         "onnx>=1.18",
     ],
     "train": [
@@ -78,6 +79,7 @@ EXTRAS = {
         # Builds real engines without a GPU. The stubs of TensorRT itself ask for a TensorRT: the Makefile installs them.
         "tensorrt-rtx-cu13==1.7.1.116 ; sys_platform == 'linux' and platform_machine == 'x86_64'",
         "cuda-python>=13.0",
+        "nvidia-cuda-nvrtc>=13.0",
     ],
 }
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from benchmarks import architectures, export_table, load_memory, painting, precision, profile
+from benchmarks import architectures, export_table, load_memory, orin_estimate, painting, precision, profile
 from seg_models.build import ARCHITECTURES
 from seg_models.export.deployment import deployment_model
 from seg_models.export.graph import deployment_graph
@@ -160,3 +160,37 @@ def test_the_standard_operations_that_painting_replaces_give_the_same_masks(tmp_
         assert (labels[0] != painted.labels).mean() <= 1e-3  # ties in the last bit
         assert (superpixels[0] != painted.superpixels).mean() <= 1e-3
         assert np.abs(confidence[0].astype(int) - painted.confidence).max() <= 1
+
+
+def test_the_estimate_counts_operations_and_bytes_of_each_layer(tmp_path, capsys):
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    weights = [
+        onnx.numpy_helper.from_array(np.zeros((8, 3, 3, 3), np.float32), "w"),
+        onnx.numpy_helper.from_array(np.zeros((8, 1, 1, 1), np.float32), "depthwise"),
+        onnx.numpy_helper.from_array(np.zeros((16, 5), np.float32), "m"),
+        onnx.numpy_helper.from_array(np.zeros((3, 1, 1), np.float32), "offset"),
+    ]
+    nodes = [
+        helper.make_node("Cast", ["image"], ["cast"], to=floats),
+        helper.make_node("Transpose", ["cast"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Add", ["planes", "offset"], ["moved"]),
+        helper.make_node("Conv", ["moved", "w"], ["conv"], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["conv", "depthwise"], ["each"], group=8),
+        helper.make_node("MatMul", ["each", "m"], ["out"]),
+    ]
+    image = helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["B", 8, 16, 3])
+    out = helper.make_tensor_value_info("out", floats, ["B", 8, 8, 5])
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [image], [out], weights),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    onnx.save(model, tmp_path / "small.onnx")
+    counted = {layer.kind: layer for layer in orin_estimate.layers(tmp_path / "small.onnx")}
+    assert counted["Conv"].tensor == 2 * 8 * 128 * 27  # outputs x 3 x 3 x 3
+    assert counted["Conv"].nbytes == 2 * (3 * 128 + 8 * 27 + 8 * 128)  # half floats: in, weights, out
+    assert (counted["depthwise Conv"].tensor, counted["depthwise Conv"].cuda) == (0, 2 * 8 * 128)
+    assert counted["MatMul"].tensor == 2 * 8 * 8 * 5 * 16
+    assert counted["Cast"].nbytes == 384 * (1 + 2)  # bytes in, half floats out
+    assert orin_estimate.main([str(tmp_path / "small.onnx")]) == 0
+    assert "estimate at published rates" in capsys.readouterr().out

@@ -104,7 +104,9 @@ def test_configure_waits_says_how_far_it_is_and_the_next_start_takes_the_cache(
 def demo_frames(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Images and labels from all over the shipped recording, which goes from room to room."""
     with open_bag(share_path("bags/rooms_demo.mcap")) as bag:
-        frames = [(f.rgb, f.labels) for f in FrameSource(bag, find_image_topic(bag, LABELS), LABELS) if f.labels is not None]
+        frames = [
+            (f.rgb, f.labels) for f in FrameSource(bag, find_image_topic(bag, LABELS), LABELS) if f.labels is not None
+        ]
     return frames[:: max(1, len(frames) // count)][:count]
 
 
@@ -139,5 +141,7 @@ def test_the_demo_recording_scores_on_the_device_as_it_does_in_onnx_runtime(
     assert measured["tensorrt"] == pytest.approx(measured["onnxruntime"], abs=1e-3)
     assert measured["onnxruntime"] > 0.2
     (last,) = [line for line in process.lines if line.startswith("software device: ")]
-    assert last.startswith("software device: 0 things held, ")
-    assert int(last.split(", ")[1].split()[0]) >= len(frames) - 2
+    held, graphs, launches = (int(part.split()[-3 if "held" in part else 0]) for part in last.split(", "))
+    assert held == 0
+    assert graphs >= len(frames) - 2
+    assert launches > 0 or info.geometry is None  # painted there

@@ -23,6 +23,9 @@ if __name__ == "__main__":
         select.CudaRuntime.load = lambda: cuda  # type: ignore[method-assign, assignment]
         select.TensorRt.load = lambda: TensorRt(module, "tensorrt_rtx")  # type: ignore[method-assign, assignment]
         code = main()
-        # What the node took of the device it has given back, and painted on it was what it was asked for.
-        print(f"software device: {len(cuda.held)} things held, {cuda.graph_launches} graphs run", flush=True)
+        kernels = cuda.calls.count("cuLaunchKernel")
+        print(
+            f"software device: {len(cuda.held)} things held, {cuda.graph_launches} graphs run, {kernels} launches",
+            flush=True,
+        )
     sys.exit(code)
