@@ -92,7 +92,7 @@ class SoftwareCuda(Described):
         fail_once: the number of one call that fails, counted as in `calls`, with the code.
         stuck: whether no stream is ever done.
         capturable: whether kernels of TensorRT can be captured.
-        launches: sizes of the kernel launches that were done, (grid, block).
+        graph_launches: how many graphs were run.
 
     Args:
         kernel_of: what a library of machine code computes; see `launch`.
@@ -101,7 +101,7 @@ class SoftwareCuda(Described):
     def __init__(
         self,
         integrated: bool = True,
-        kernel_of: Callable[[bytes], Callable[..., list[tuple[int, int]]]] | None = None,
+        kernel_of: Callable[[bytes], Callable[..., tuple[Callable[[], None], tuple[Memory, ...]]]] | None = None,
     ) -> None:
         super().__init__("Software")
         self.integrated = integrated
@@ -359,7 +359,7 @@ class SoftwareCuda(Described):
         arguments: Sequence[Any],
         stream: int,
     ) -> None:
-        """A kernel here takes (device, grid, block, arguments), says which ranges it touches, and gives work to do."""
+        """A kernel here takes device, grid, block and arguments, and gives the work to do and the memory that it touches."""
         self._call("cuLaunchKernel")
         library: Library = self._thing(kernel - DEVICE_SPACE, Library)
         if min(*grid, *block) < 1 or block[0] * block[1] * block[2] > 1024 or max(grid[1:]) > 65535:

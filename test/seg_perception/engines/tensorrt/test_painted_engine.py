@@ -108,7 +108,7 @@ def assert_same(came: Painted, expected: Painted) -> None:
 
 
 @pytest.mark.parametrize("integrated", [False, True])
-def test_masks_painted_on_the_device_are_those_of_the_processor_and_graphs_run_from_the_third_image_on(
+def test_masks_painted_on_the_device_are_those_of_the_processor_and_graphs_run_from_the_second_image_on(
     kit: tuple[Path, Path, HostKernels], tmp_path: Path, integrated: bool
 ) -> None:
     bench = a_bench(kit, tmp_path / "engines", integrated)
