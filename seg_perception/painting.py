@@ -55,7 +55,7 @@ class Painter:
             raise ValueError(f"painting with {threads} threads; expected at least 1")
         self.geometry = geometry
         self._threads = threads
-        self._pool = ThreadPoolExecutor(threads - 1, "painter") if threads > 1 else None
+        self._pool: ThreadPoolExecutor | None = None  # made at the first image, and anew after `close`
 
     def warm_up(self) -> None:
         """Compile the loops, or load them from the cache on disk, so that no frame waits for that."""
@@ -64,7 +64,7 @@ class Painter:
         self.paint(np.zeros(cells, np.float32), np.zeros((*geometry.grid, 1), np.float32), (1, 1))
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads; the next image starts them again."""
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
@@ -112,6 +112,8 @@ class Painter:
             _UNWANTED if painted.confidence is None else painted.confidence,
             _UNWANTED_IDS if painted.superpixels is None else painted.superpixels,
         )
+        if self._pool is None and self._threads > 1:
+            self._pool = ThreadPoolExecutor(self._threads - 1, "painter")
         # A row of cells each: whoever is free takes the next, since cells differ in work.
         bands = iter(range(geometry.grid[0]))
         helpers = [self._pool.submit(_paint_bands, bands, arguments) for _ in range(self._threads - 1)] if self._pool else []

@@ -121,6 +121,9 @@ def test_threads_paint_the_same() -> None:
         np.testing.assert_array_equal(several.confidence, one.confidence)
         np.testing.assert_array_equal(several.superpixels, one.superpixels)
     painter.close()
+    again = painter.paint(*maps, (480, 640))  # closed and used again, as a segmenter that is opened again does
+    np.testing.assert_array_equal(again.labels, one.labels)
+    painter.close()
 
 
 def test_what_is_not_finite_breaks_its_own_cells_alone() -> None:
