@@ -21,6 +21,7 @@ from sensor_msgs.msg import Image
 
 from seg_perception.engines.select import create_engine
 from seg_perception.model.model_file import read_model_info
+from seg_perception.painting import Painter
 
 
 class PlainNode(Node):
@@ -39,6 +40,10 @@ class PlainNode(Node):
         self.engine.open()
         self.size = self.engine.info.input_size
         self.engine.infer(np.zeros((1, *self.size, 3), np.uint8))
+        geometry = self.engine.info.geometry
+        self.painter = None if geometry is None else Painter(geometry, threads or 2)
+        if self.painter is not None:
+            self.painter.warm_up()
         self.labels = self.create_publisher(Image, "~/labels", 10)
         self.superpixels = self.create_publisher(Image, "~/superpixels", 10)
         self.create_subscription(Image, topic, self.on_image, qos_profile_sensor_data)
@@ -55,8 +60,14 @@ class PlainNode(Node):
         start = perf_counter()
         outputs = self.engine.infer(resized[None])
         self.engine_ms.append(1e3 * (perf_counter() - start))
-        self.publish(self.labels, message, "mono8", outputs["labels"][0])
-        self.publish(self.superpixels, message, "16UC1", outputs["superpixels"][0].astype(np.uint16))
+        if self.painter is not None:
+            maps = outputs["association"][0], outputs["class_logits"][0]
+            painted = self.painter.paint(*maps, self.size, confidence=False)
+            labels, superpixels = painted.labels, painted.superpixels
+        else:
+            labels, superpixels = outputs["labels"][0], outputs["superpixels"][0].astype(np.uint16)
+        self.publish(self.labels, message, "mono8", labels)
+        self.publish(self.superpixels, message, "16UC1", superpixels)
 
     def tell_engine_time(self) -> None:
         """The median so far, under the name that the real node uses."""
