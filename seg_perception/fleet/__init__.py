@@ -1,1 +1,5 @@
-"""Many recordings: one result a recording, merged, ranked and compared."""
+"""Many recordings: a process and a result file each, merged exactly, ranked, compared between two models.
+
+May import `bag` and the rest of the package, never ROS. One file a step: jobs, workers, merging, ranking, comparison, report.
+The way in is `seg_perception evaluate-bags`.
+"""
