@@ -16,6 +16,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from seg_perception.cdr import read_image, write_image
+from seg_perception.image_memory import keep_freed_memory
 
 
 class EchoNode(Node):
@@ -47,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--image", default="/camera/image_raw")
     args = parser.parse_args()
+    keep_freed_memory()
     rclpy.init()
     node = EchoNode(args.image)
     try:

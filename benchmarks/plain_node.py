@@ -20,6 +20,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from seg_perception.engines.select import create_engine
+from seg_perception.image_memory import keep_freed_memory
 from seg_perception.model.model_file import read_model_info
 from seg_perception.painting import Painter
 
@@ -93,6 +94,7 @@ def main() -> None:
     parser.add_argument("--precision", default="f32")
     parser.add_argument("--image", default="/camera/image_raw")
     args = parser.parse_args()
+    keep_freed_memory()
     rclpy.init()
     node = PlainNode(args.model, args.engine, args.threads, args.precision, args.image)
     try:

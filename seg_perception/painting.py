@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seg_perception.compiled import compiled_input
-from seg_perception.painting_geometry import PaintingGeometry, axis
+from seg_perception.painting_geometry import PaintingGeometry, axis, tiles
 from seg_perception.painting_loops import paint_band
 
 MAX_CLASSES = 255
@@ -91,12 +91,10 @@ class Painter:
         """
         self._check(association, class_logits, size)
         geometry = self.geometry
-        rows, columns = (
-            axis(*sides)
-            for sides in zip(
-                size, geometry.input_size, geometry.cell, geometry.feature_cell, geometry.grid, strict=True
-            )
+        down, across = zip(
+            size, geometry.input_size, geometry.cell, geometry.feature_cell, geometry.grid, strict=True
         )
+        rows, columns, column_tiles = axis(*down), axis(*across), tiles(*across)
         scores = np.ascontiguousarray(association, np.float32).reshape(*geometry.grid, *geometry.feature_cell, 9)
         logits = np.ascontiguousarray(class_logits, np.float32)
         painted = Painted(
@@ -107,7 +105,7 @@ class Painter:
         arguments = (
             *(compiled_input(array) for array in (scores, logits, rows.start, columns.start)),
             *(compiled_input(array) for array in (rows.lower, rows.upper, rows.weight)),
-            *(compiled_input(array) for array in columns.tiles(geometry.feature_cell[1])),
+            *(compiled_input(array) for array in (column_tiles.start, column_tiles.weights)),
             _UNWANTED if painted.labels is None else painted.labels,
             _UNWANTED if painted.confidence is None else painted.confidence,
             _UNWANTED_IDS if painted.superpixels is None else painted.superpixels,

@@ -46,26 +46,19 @@ class Axis:
     def pixels(self) -> int:
         return len(self.weight)
 
-    def tiles(self, features: int) -> tuple[np.ndarray, np.ndarray]:
-        """The axis cut into tiles of LANES pixels, each inside one cell.
 
-        Returns:
-            int32 (cells + 1,), where each cell's tiles begin and end; float32 (T * features * LANES,), the weight of each of
-            the cell's features at a tile's pixels, and behind the cell's end those of its last pixel.
-        """
-        counts = -(-np.diff(self.start) // LANES)
-        tile_start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-        tiles = np.zeros((tile_start[-1], features, LANES), np.float32)
-        pixel = np.arange(self.pixels)
-        cell = np.searchsorted(self.start, pixel, side="right") - 1
-        tile, lane = np.divmod(pixel - self.start[cell], LANES)
-        tile += tile_start[cell]
-        tiles[tile, self.lower, lane] = 1.0 - self.weight
-        tiles[tile, self.upper, lane] += self.weight  # the same feature at the cell's edge, where the weight is 0
-        ends = np.flatnonzero(np.diff(cell, append=-1))  # each cell's last pixel
-        for end in ends:
-            tiles[tile[end], :, lane[end] + 1 :] = tiles[tile[end], :, lane[end], None]
-        return tile_start, tiles.reshape(-1)
+@dataclass(frozen=True)
+class Tiles:
+    """An axis cut into tiles of LANES pixels, each inside one cell.
+
+    Attributes:
+        start: int32 (cells + 1,), where each cell's tiles begin and end.
+        weights: float32 (T * features * LANES,), of each of the cell's features at a tile's pixels; behind the cell's end
+            those of its last pixel.
+    """
+
+    start: np.ndarray
+    weights: np.ndarray
 
 
 @lru_cache(maxsize=32)
@@ -90,3 +83,21 @@ def axis(pixels: int, input_side: int, cell: int, features: int, cells: int) -> 
         np.minimum(lower + 1, features - 1).astype(np.int32),
         (feature - lower).astype(np.float32),
     )
+
+
+@lru_cache(maxsize=32)
+def tiles(pixels: int, input_side: int, cell: int, features: int, cells: int) -> Tiles:
+    """The tiles of `axis` with the same arguments."""
+    along = axis(pixels, input_side, cell, features, cells)
+    counts = -(-np.diff(along.start) // LANES)
+    start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    weights = np.zeros((start[-1], features, LANES), np.float32)
+    pixel = np.arange(pixels)
+    owner = np.searchsorted(along.start, pixel, side="right") - 1
+    tile, lane = np.divmod(pixel - along.start[owner], LANES)
+    tile += start[owner]
+    weights[tile, along.lower, lane] = 1.0 - along.weight
+    weights[tile, along.upper, lane] += along.weight  # the same feature at the cell's edge, where the weight is 0
+    for end in np.flatnonzero(np.diff(owner, append=-1)):  # each cell's last pixel
+        weights[tile[end], :, lane[end] + 1 :] = weights[tile[end], :, lane[end], None]
+    return Tiles(start, weights.reshape(-1))

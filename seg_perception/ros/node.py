@@ -15,6 +15,8 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from seg_perception.image_memory import keep_freed_memory
+
 if TYPE_CHECKING:
     from rclpy.executors import SingleThreadedExecutor
 
@@ -30,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: the terminal may go, the node stays
         signals.add(signal.SIGHUP)
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # threads started from here on inherit it
+    keep_freed_memory()
     run = _Run(list(sys.argv if arguments is None else arguments))
     run.start()
     signal.sigwait(signals)

@@ -13,7 +13,7 @@ import pytest
 from seg_perception import compiled as compiled_module
 from seg_perception import painting_loops
 from seg_perception.painting import Painter
-from seg_perception.painting_geometry import LANES, PaintingGeometry, axis
+from seg_perception.painting_geometry import LANES, PaintingGeometry, axis, tiles
 
 torch = pytest.importorskip("torch", reason="needs torch for the reference: pip install 'seg_perception[train]'")
 from seg_models.ops import painting as reference  # noqa: E402
@@ -179,9 +179,9 @@ def test_an_axis_lies_over_the_cells_as_pixel_centres_do() -> None:
     # The first pixel's centre is at 0.4 of a network pixel; features are 8 apart, the first centre at 4: clamped to it.
     assert (rows.lower[0], rows.weight[0]) == (0, 0)
     assert rows.lower[20] + rows.weight[20] == pytest.approx((20.5 * 0.8) / 8 - 0.5)
-    start, tiles = rows.tiles(4)
-    assert start[-1] == 12 * math.ceil(40 / LANES)
-    np.testing.assert_allclose(tiles.reshape(-1, 4, LANES).sum(1), 1, rtol=1e-6)
+    cut = tiles(480, 384, 32, 4, 12)
+    assert cut.start[-1] == 12 * math.ceil(40 / LANES)
+    np.testing.assert_allclose(cut.weights.reshape(-1, 4, LANES).sum(1), 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
