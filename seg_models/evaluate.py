@@ -14,6 +14,7 @@ from pathlib import Path
 from seg_models.checkpoints.released import released_model, released_recipe
 from seg_models.checkpoints.trained import load_task
 from seg_models.data.folder import FolderDataset
+from seg_models.data.layouts.opening import KINDS
 from seg_models.evaluation.inference import SMALL_INPUTS
 from seg_models.evaluation.protocol import (
     MODES,
@@ -51,7 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     source.add_argument("--onnx", type=Path, help="deployment model of seg_models.export")
     source.add_argument("--released", type=Path, help="the authors' released file, with --recipe")
     parser.add_argument("--recipe", type=Path, help="recipe of the model that --released holds")
-    parser.add_argument("--data", type=Path, default=Path("data/rooms"), help="folder data set")
+    parser.add_argument("--data", type=Path, default=Path("data/rooms"), help="data set on disk")
+    parser.add_argument("--kind", choices=KINDS, default="folder", help="how it lies there (default: %(default)s)")
     parser.add_argument("--split", default="val", help="the split to score; say in reports which")
     parser.add_argument("--mode", choices=MODES, default="resize", help="default: %(default)s, as the robot does")
     parser.add_argument("--window", type=int, help="side of the windows of slide (default: the network's input)")
@@ -88,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if args.json:
             check_target(args.json)
-        data = FolderDataset([args.data], args.split)
+        data = FolderDataset([args.data], args.split, kind=args.kind)
         if args.onnx:
             if protocol != Protocol(longest_ratio=args.longest_ratio):
                 raise ProtocolError(

@@ -1,9 +1,4 @@
-"""A plain folder of images and index masks.
-
-root/classes.yaml
-root/images/<split>/<name>.jpg|.jpeg|.png       RGB
-root/labels/<split>/<name>.png                  one channel, class index, ignore_index where not labelled
-"""
+"""Images and masks of one split as a PyTorch data set, and its loaders; where they lie says `layouts`."""
 
 from __future__ import annotations
 
@@ -16,19 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from seg_models.data.image_files import ImageFileError, read_image, read_mask
-from seg_models.data.labels import read_label_table
-from seg_models.losses import IGNORE
-from seg_models.messages import one_line, shown
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+from seg_models.data.layouts.opening import open_split
+from seg_models.data.layouts.samples import FolderDataError, Samples
+from seg_models.messages import one_line
 
 # (RGB uint8 (H, W, 3), labels uint8 (H, W), generator) -> the same kinds at the network's size
 Transform = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
-
-
-class FolderDataError(ValueError):
-    """A data folder that is missing, empty, incomplete or holds labels outside its classes."""
 
 
 def read_names(path: str | Path) -> frozenset[str]:
@@ -54,16 +42,22 @@ class FolderDataset(Dataset[tuple[Tensor, Tensor]]):
     """Images and index masks of one split, of one folder or of several with the same classes.
 
     Args:
-        roots: folders with classes.yaml, images/ and labels/.
-        split: name of the sub-folder.
+        roots: data sets on disk.
+        split: "train", "val", or what else they have.
         transform: applied to each pair; None leaves it as it is.
         seed: with the epoch and the index it seeds the transform's generator, so that a run can be repeated whatever
             the number of loader workers (see `EpochShuffle`).
         excluded: names, without their endings, of images that are left out.
+        kind: how the data sets lie on disk, one of `layouts.opening.KINDS`.
+
+    Attributes:
+        table: names and colours of the classes.
+        images, masks: where each pair is.
 
     Raises:
         FolderDataError: no such folder or split, no images, an image without its mask, folders whose classes differ, or an
             excluded image that is not there.
+        LabelTableError: a folder without classes.yaml, or with a wrong one.
     """
 
     def __init__(
@@ -73,39 +67,27 @@ class FolderDataset(Dataset[tuple[Tensor, Tensor]]):
         transform: Transform | None = None,
         seed: int = 0,
         excluded: Collection[str] = (),
+        kind: str = "folder",
     ) -> None:
         self.transform, self.seed = transform, seed
-        self.table = read_label_table(Path(roots[0]) / "classes.yaml")
-        self.images: list[Path] = []
-        self.masks: list[Path] = []
-        found: set[str] = set()
-        for root in map(Path, roots):
-            if read_label_table(root / "classes.yaml").names != self.table.names:
+        sources = [open_split(kind, Path(root), split) for root in roots]
+        self.table = sources[0].table
+        self.places: list[tuple[Samples, int]] = []
+        for root, source in zip(roots, sources, strict=True):
+            if source.table.names != self.table.names:
                 raise FolderDataError(f"{root} has other classes than {roots[0]}; folders used together need the same")
-            folder = root / "images" / split
-            if not folder.is_dir():
-                splits = sorted(p.name for p in (root / "images").glob("*") if p.is_dir())
-                raise FolderDataError(f"{root} has no split {split!r}; it has: {', '.join(splits) or 'none'}")
-            images = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-            if not images:
-                raise FolderDataError(f"no images in {folder}; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
-            found |= {image.stem for image in images}
-            images = [image for image in images if image.stem not in excluded]
-            self.images += images
-            self.masks += [root / "labels" / split / f"{image.stem}.png" for image in images]
+            self.places += [(source, i) for i, image in enumerate(source.images) if image.stem not in excluded]
+        found = {image.stem for source in sources for image in source.images}
         unknown = sorted(set(excluded) - found)
         if unknown:
             raise FolderDataError(
                 f"{len(unknown)} of {len(excluded)} excluded images are not in split {split!r}; the first is {unknown[0]!r}"
             )
-        missing = [mask for mask in self.masks if not mask.is_file()]
-        if missing:
-            raise FolderDataError(
-                f"{len(missing)} of {len(self.images)} images have no mask; the first is {missing[0]}"
-            )
+        self.images = [source.images[i] for source, i in self.places]
+        self.masks = [source.masks[i] for source, i in self.places]
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.places)
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The untouched pair: RGB uint8 (H, W, 3) and labels uint8 (H, W) with IGNORE where not labelled.
@@ -113,22 +95,8 @@ class FolderDataset(Dataset[tuple[Tensor, Tensor]]):
         Raises:
             FolderDataError: a file that cannot be decoded, sizes that differ, or an id that is no class.
         """
-        try:
-            image, labels = read_image(self.images[index]), read_mask(self.masks[index])
-        except ImageFileError as error:
-            raise FolderDataError(f"{error}; replace it or delete the pair") from error
-        if labels.shape != image.shape[:2]:
-            raise FolderDataError(
-                f"{self.masks[index]} is {labels.shape}, its image {image.shape[:2]}; same size expected"
-            )
-        unknown = (labels >= len(self.table.names)) & (labels != self.table.ignore_index)
-        if unknown.any():
-            ids = shown(np.unique(labels[unknown]).tolist())
-            last, ignored = len(self.table.names) - 1, self.table.ignore_index
-            raise FolderDataError(f"{self.masks[index]} holds ids {ids}; expected 0..{last} or {ignored}")
-        if self.table.ignore_index != IGNORE:
-            labels = np.where(labels == self.table.ignore_index, IGNORE, labels)
-        return image, labels.astype(np.uint8, copy=False)
+        source, place = self.places[index]
+        return source.read(place)
 
     def __getitem__(self, key: int) -> tuple[Tensor, Tensor]:
         """Image (3, H, W), uint8 unless the transform says otherwise, and int64 labels (H, W), transformed.

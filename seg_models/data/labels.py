@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,21 @@ def read_label_table(path: str | Path) -> LabelTable:
         )
     except LabelTableError as error:
         raise LabelTableError(f"{path}: {error}") from error
+
+
+def shipped_label_table(name: str) -> LabelTable:
+    """A table of config/labels, such as "camvid": in the source checkout, else where the installed package put it.
+
+    Raises:
+        LabelTableError: it is at neither place.
+    """
+    package = Path(__file__).resolve().parents[2]
+    folders = [package, *(parent / "share/seg_perception" for parent in (*package.parents, Path(sys.prefix)))]
+    paths = [folder / "config/labels" / f"{name}.yaml" for folder in folders]
+    found = next((path for path in paths if path.is_file()), None)
+    if found is None:
+        raise LabelTableError(f"no config/labels/{name}.yaml in this installation; looked at {paths[0]}, {paths[-1]}")
+    return read_label_table(found)
 
 
 def _is_byte(value: Any) -> bool:

@@ -58,8 +58,8 @@ def loaders(
     """
     data, size = recipe.data, (recipe.model.image_size[0], recipe.model.image_size[1])
     excluded = read_names(data.exclude) if data.exclude else frozenset()
-    train = FolderDataset(data.roots, data.train_split, augmentation(recipe, mean), recipe.seed, excluded)
-    val = FolderDataset(data.val_roots or data.roots, data.val_split, Resize(size))
+    train = FolderDataset(data.roots, data.train_split, augmentation(recipe, mean), recipe.seed, excluded, data.kind)
+    val = FolderDataset(data.val_roots or data.roots, data.val_split, Resize(size), kind=data.kind)
     if val.table.names != train.table.names:
         raise RecipeError(f"data.val_roots have other classes than data.roots: {val.table.names}, {train.table.names}")
     if len(train) < data.batch_size * world:

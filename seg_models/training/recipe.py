@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from seg_models.data.layouts.opening import KINDS
 from seg_models.messages import shown
 from seg_models.training.fields import FileName, Length, OneOf, Range, RecipeError, construct
 from seg_models.yaml_file import YamlError, parse_yaml, read_yaml
@@ -55,9 +56,10 @@ class CameraRecipe:
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Folders of images and masks (see `data/folder.py`) and the augmentation of their training split."""
+    """Images and masks (see `data/layouts/`) and the augmentation of their training split."""
 
     roots: Annotated[list[Text], Length(1, 1_000)] = field(default_factory=lambda: ["data/rooms"])
+    kind: Annotated[str, OneOf(KINDS)] = "folder"  # how they lie on disk
     # Folders that validation images are read from instead: to choose by images that are neither trained on nor reported.
     val_roots: list[Text] = field(default_factory=list)
     exclude: str = ""  # text file, a line for each training image (its name without the ending) that is left out

@@ -24,7 +24,7 @@ from seg_models.training.recipe import RecipeError, naming, read_recipe, recipe_
 from test import broken_files
 
 RECIPES = sorted((Path(__file__).parents[3] / "config/recipes").glob("*.yaml"))
-CLASSES = {"ade20k": 150, "cityscapes": 19, "rooms": 16}
+CLASSES = {"ade20k": 150, "camvid": 11, "cityscapes": 19, "rooms": 16}
 
 # Of each paper's recipe: optimiser, images a step, steps, and (rate, weight decay) of the groups, as published.
 PUBLISHED = {

@@ -1,0 +1,158 @@
+"""Images with their masks, whatever they are read from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from seg_models.data.image_files import ImageFileError, read_image
+from seg_models.data.labels import LabelTable
+from seg_models.losses import IGNORE
+from seg_models.messages import shown
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+REFUSED = -1  # in a table of ids: a value that no mask of the data set may hold
+
+
+class FolderDataError(ValueError):
+    """Data that is missing, empty, incomplete, laid out otherwise than expected, or labelled outside its classes."""
+
+
+class Samples(ABC):
+    """Images of one split with their masks.
+
+    Attributes:
+        table: names and colours of the classes.
+        images: where each image is; the stem is its name.
+        masks: where each mask is.
+    """
+
+    table: LabelTable
+    images: list[Path]
+    masks: list[Path]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @abstractmethod
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """RGB uint8 (H, W, 3) and labels uint8 (H, W), IGNORE where not labelled.
+
+        Raises:
+            FolderDataError: either cannot be read, their sizes differ, or a value is no class.
+        """
+
+
+class PairedFiles(Samples):
+    """Image files, each with a mask file.
+
+    Args:
+        table: names and colours of the classes.
+        pairs: image and mask of each sample.
+        read_mask: file -> integers (H, W).
+        ids: int (N,), what a mask's values 0 to N - 1 become: class ids, IGNORE, or REFUSED.
+        expected: the values that masks may hold, in words.
+
+    Raises:
+        FolderDataError: images without their masks.
+    """
+
+    def __init__(
+        self,
+        table: LabelTable,
+        pairs: list[tuple[Path, Path]],
+        read_mask: Callable[[Path], np.ndarray],
+        ids: np.ndarray,
+        expected: str,
+    ) -> None:
+        self.table = table
+        self.images, self.masks = [image for image, _ in pairs], [mask for _, mask in pairs]
+        self.read_mask, self.ids, self.expected = read_mask, ids, expected
+        missing = [mask for mask in self.masks if not mask.is_file()]
+        if missing:
+            raise FolderDataError(
+                f"{len(missing)} of {len(self.images)} images have no mask; the first is {missing[0]}"
+            )
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """As the base class."""
+        try:
+            image, values = read_image(self.images[index]), self.read_mask(self.masks[index])
+        except ImageFileError as error:
+            raise FolderDataError(f"{error}; replace it or delete the pair") from error
+        if values.shape != image.shape[:2]:
+            raise FolderDataError(
+                f"{self.masks[index]} is {values.shape}, its image {image.shape[:2]}; same size expected"
+            )
+        return image, class_ids(values, self.ids, self.expected, self.masks[index])
+
+
+def class_ids(values: np.ndarray, ids: np.ndarray, expected: str, where: Path) -> np.ndarray:
+    """What a mask's values (H, W) mean by a table as in `PairedFiles`: uint8 (H, W).
+
+    Raises:
+        FolderDataError: values that the table refuses or does not reach; names them and `where`.
+    """
+    inside = values < len(ids)
+    labels = ids[np.where(inside, values, 0)]
+    refused = (labels == REFUSED) | ~inside
+    if refused.any():
+        raise FolderDataError(f"{where} holds ids {shown(np.unique(values[refused]).tolist())}; expected {expected}")
+    return labels.astype(np.uint8)
+
+
+def classes_from_zero(table: LabelTable) -> np.ndarray:
+    """Table of ids for masks that hold class ids and the table's ignore_index: int16 (256,)."""
+    ids = np.full(256, REFUSED, np.int16)
+    ids[: len(table.names)] = np.arange(len(table.names))
+    ids[table.ignore_index] = IGNORE
+    return ids
+
+
+def images_in(folder: Path, layout: str) -> list[Path]:
+    """Image files of a folder, sorted.
+
+    Args:
+        folder: which to look into.
+        layout: how the data set should lie, for the message.
+
+    Raises:
+        FolderDataError: no such folder, or none in it.
+    """
+    if not folder.is_dir():
+        raise FolderDataError(f"no folder {folder}; expected {layout}")
+    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
+        raise FolderDataError(f"no images in {folder}, files ending in {', '.join(IMAGE_SUFFIXES)}; expected {layout}")
+    return images
+
+
+def split_folder(split: str, folders: dict[str, str], layout: str) -> str:
+    """What a data set calls a split.
+
+    Raises:
+        FolderDataError: it has no such split; those that it has are listed.
+    """
+    if split not in folders:
+        raise FolderDataError(f"there is no split {shown(split)}; expected one of {', '.join(folders)}, of {layout}")
+    return folders[split]
+
+
+def names_in(path: Path, layout: str) -> list[str]:
+    """First words of the lines of a published list.
+
+    Raises:
+        FolderDataError: no such file, no text, or nothing in it.
+    """
+    if not path.is_file():
+        raise FolderDataError(f"no list {path}; expected {layout}")
+    try:
+        names = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise FolderDataError(f"{path} is no text in UTF-8: {error}; expected {layout}") from error
+    if not names:
+        raise FolderDataError(f"{path} names no images; expected {layout}")
+    return names

@@ -1,0 +1,1 @@
+"""Published layouts in miniature."""
