@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import multiprocessing.context
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,6 +70,8 @@ def loaders(
         )
     sampler = EpochShuffle(len(train), recipe.seed, rank, world)
     common: dict[str, Any] = {"num_workers": data.workers, "worker_init_fn": one_thread_a_worker}
+    if data.workers:
+        common["multiprocessing_context"] = worker_processes()
     return (
         ResumableLoader(train, sampler, data.batch_size, drop_last=True, **common),
         FolderLoader(ProcessShare(val, rank, world), data.batch_size, **common),
@@ -95,6 +99,17 @@ class ProcessShare(Dataset[tuple[Tensor, Tensor]]):
             return self.data[place]
         image, labels = self.data[len(self.data) - 1]
         return image, torch.full_like(labels, IGNORE)
+
+
+def worker_processes() -> multiprocessing.context.BaseContext:
+    """Loader workers are forked by a server without threads of its own.
+
+    A fork of the training process itself, with the threads of gloo, of autograd and of OpenCV in it, may inherit a lock that
+    nobody will ever open: then a worker hangs, and with it every process of the training.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # so that a worker starts in milliseconds
+    return context
 
 
 def one_thread_a_worker(worker: int) -> None:
