@@ -35,6 +35,7 @@ EXTRAS = {
         "ros-jazzy-rmw-fastrtps-cpp",
         "ros-jazzy-sensor-msgs",
         "ros-jazzy-std-msgs",
+        "ros-jazzy-std-srvs",
         "ros-jazzy-diagnostic-msgs",
         "ros-jazzy-lifecycle-msgs",
         "ros-jazzy-rosgraph-msgs",

@@ -41,6 +41,7 @@ class Parameter:
         minimum, maximum: of a number, inclusive.
         choices: of a string, all allowed values; empty where any is allowed.
         live: whether it may change while the node is configured; the others take effect at the next configure.
+        loadable: not live, but `~/load_model` makes it take effect, too.
         is_topic: whether a string is the name of a topic; empty is taken, too.
     """
 
@@ -51,6 +52,7 @@ class Parameter:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     live: bool = False
+    loadable: bool = False
     is_topic: bool = False
 
     @property
@@ -76,7 +78,7 @@ class Parameter:
 
 
 PARAMETERS: tuple[Parameter, ...] = (
-    Parameter("model", "", "Deployment model (.onnx); empty: the model that comes with the package."),
+    Parameter("model", "", "Deployment model (.onnx); empty: the model that comes with the package.", loadable=True),
     Parameter("image", "image", "Topic of the camera images.", is_topic=True),
     Parameter(
         "image_type",
@@ -95,15 +97,18 @@ PARAMETERS: tuple[Parameter, ...] = (
         1,
         2**30,
     ),
-    Parameter("engine", "auto", "Inference engine; auto chooses by what is installed.", choices=ENGINE_KINDS),
+    Parameter(
+        "engine", "auto", "Inference engine; auto chooses by what is installed.", choices=ENGINE_KINDS, loadable=True
+    ),
     Parameter(
         "precision",
         "auto",
         "f32: 32-bit floats, results as in training; fast: whatever the device computes quickest; auto: fast where it is "
         "known to cost less than 0.3 points of mIoU (bfloat16 in OpenVINO, on processors that have it), f32 elsewhere.",
         choices=PRECISION_CHOICES,
+        loadable=True,
     ),
-    Parameter("threads", 0, "CPU threads of one inference; 0 leaves it to the engine.", 0, 256),
+    Parameter("threads", 0, "CPU threads of one inference; 0 leaves it to the engine.", 0, 256, loadable=True),
     Parameter(
         "while_building",
         "wait",
@@ -150,6 +155,26 @@ PARAMETERS: tuple[Parameter, ...] = (
         live=True,
     ),
     Parameter("diagnostics_period_s", 1.0, "Time between two messages on /diagnostics.", 0.1, 60.0, live=True),
+    Parameter(
+        "capture_mb",
+        0,
+        "Memory (1e6 bytes) for the last messages in and out, which ~/save_capture writes to a file; 0: nothing is kept.",
+        0,
+        65_536,
+        live=True,
+    ),
+    Parameter("capture_s", 10.0, "Age of the oldest message that is kept for a capture.", 0.1, 3600.0, live=True),
+    Parameter(
+        "capture_folder", "", "Where captures are written; empty: captures in $ROS_HOME or in ~/.ros.", live=True
+    ),
+    Parameter(
+        "capture_on_error",
+        True,
+        "Save a capture also when diagnostics turn to error (with capture_mb above 0).",
+        live=True,
+    ),
+    Parameter("capture_pause_s", 600.0, "Least time between two captures made by errors.", 1.0, 86_400.0, live=True),
+    Parameter("capture_files", 10, "So many captures made by errors are kept, the newest ones.", 1, 1000, live=True),
 )
 
 
@@ -178,6 +203,12 @@ class NodeParameters:
     stale_after_s: float
     late_after_ms: float
     diagnostics_period_s: float
+    capture_mb: int
+    capture_s: float
+    capture_folder: str
+    capture_on_error: bool
+    capture_pause_s: float
+    capture_files: int
 
     @property
     def compressed(self) -> bool:
@@ -247,7 +278,7 @@ def problem_with(changes: list[RosParameter], configured: bool) -> str:
 
     Args:
         changes: what `ros2 param set` and the like ask for. Types and ranges of numbers are checked by rclpy before.
-        configured: whether the node holds a model; then only live parameters may change.
+        configured: whether the node holds a model; then only live and loadable parameters may change.
     """
     table = {parameter.name: parameter for parameter in PARAMETERS}
     for change in changes:
@@ -257,7 +288,7 @@ def problem_with(changes: list[RosParameter], configured: bool) -> str:
         problem = parameter.problem(change.value)
         if problem:
             return problem
-        if configured and not parameter.live:
+        if configured and not parameter.live and not parameter.loadable:
             return f"parameter {change.name} takes effect at configure; deactivate and clean up the node first"
     return ""
 
@@ -268,15 +299,15 @@ def markdown() -> str:
         "# Parameters of the segmentation node",
         "",
         "Written by `python -m seg_perception.ros.parameters > docs/parameters.md` from the declarations in",
-        "`seg_perception/ros/parameters.py`. Those marked *live* may change while the node runs; the others take effect at",
-        "the next configure.",
+        "`seg_perception/ros/parameters.py`. Those marked *live* may change while the node runs; those marked *loadable* may be",
+        "set while it runs and take effect with `~/load_model` or at the next configure; the others at the next configure.",
         "",
         "| parameter | type | default | range | what it does |",
         "|---|---|---|---|---|",
     ]
     for p in PARAMETERS:
         limits = ", ".join(p.choices) if p.minimum is None else f"{p.minimum:g} to {p.maximum:g}"
-        live = " *live*" if p.live else ""
+        live = " *live*" if p.live else " *loadable*" if p.loadable else ""
         default = str(p.default).lower() if isinstance(p.default, bool) else str(p.default) or '""'
         lines.append(f"| `{p.name}` | {type(p.default).__name__} | `{default}` | {limits} | {p.description}{live} |")
     lines += [
@@ -298,7 +329,9 @@ def yaml_file() -> str:
         "  ros__parameters:",
     ]
     for p in PARAMETERS:
-        note = textwrap.wrap(f"{p.description} [{p.expectation}{'; live' if p.live else ''}]", 110)
+        note = textwrap.wrap(
+            f"{p.description} [{p.expectation}{'; live' if p.live else '; loadable' if p.loadable else ''}]", 110
+        )
         lines += [f"    # {line}" for line in note]
         lines.append(f"    {p.name}: {json.dumps(p.default)}")
     return "\n".join(lines) + "\n"

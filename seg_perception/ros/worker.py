@@ -19,6 +19,7 @@ from seg_perception.labels import overlay
 from seg_perception.ros.frame_decoder import FrameDecoder
 from seg_perception.ros.frame_statistics import FrameStatistics
 from seg_perception.ros.mailbox import Mailbox
+from seg_perception.ros.model_slot import ModelSlot
 from seg_perception.segmenter import Segmentation, Segmenter
 
 LONGEST_ERROR = 400  # letters that reach log and diagnostics
@@ -54,7 +55,7 @@ class Worker:
 
     Args:
         mailbox: where the camera callback leaves frames.
-        segmenter: open; used by this thread only.
+        models: its segmenter is taken anew for each frame, and used by this thread only.
         outputs: publishers.
         decoder: of the frames.
         statistics: told of every frame.
@@ -66,7 +67,7 @@ class Worker:
     def __init__(
         self,
         mailbox: Mailbox[Frame],
-        segmenter: Segmenter,
+        models: ModelSlot,
         outputs: Outputs,
         decoder: FrameDecoder,
         statistics: FrameStatistics,
@@ -75,7 +76,7 @@ class Worker:
         report: Callable[[str], None],
     ) -> None:
         self._mailbox = mailbox
-        self._segmenter = segmenter
+        self._models = models
         self._outputs = outputs
         self._decoder = decoder
         self._statistics = statistics
@@ -87,6 +88,10 @@ class Worker:
     def start(self) -> None:
         """Begin."""
         self._thread.start()
+
+    def publish_to(self, outputs: Outputs) -> None:
+        """Other publishers; only between two frames, see `ModelSlot.replace`."""
+        self._outputs = outputs
 
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait for the frame in hand; the mailbox must have been closed. False if that takes longer."""
@@ -101,7 +106,8 @@ class Worker:
     def _run(self) -> None:
         while (frame := self._mailbox.take()) is not None:
             try:
-                self._process(frame)
+                with self._models.serving() as segmenter:
+                    self._process(frame, segmenter)
             except (ImageError, EngineError) as error:
                 self._fail(str(error))
             except Exception as error:
@@ -116,7 +122,7 @@ class Worker:
         self._statistics.failed(error)
         self._report(error)
 
-    def _process(self, frame: Frame) -> None:
+    def _process(self, frame: Frame, segmenter: Segmenter) -> None:
         wanted = self._outputs.wanted()
         if not any(wanted.values()):
             self._statistics.unwanted()
@@ -137,12 +143,12 @@ class Worker:
             publishing_s += perf_counter() - begin_s
 
         want_superpixels = wanted.get("superpixels", False)
-        result = self._segmenter.segment(image.rgb, wanted["confidence"], want_superpixels, publish_early)
+        result = segmenter.segment(image.rgb, wanted["confidence"], want_superpixels, publish_early)
         segmented_s = perf_counter()
         if result.confidence is not None:
             self._outputs.confidence.publish(write_image(image.header, "mono8", result.confidence))
         if wanted["overlay"]:
-            tinted = overlay(image.rgb, result.labels, self._segmenter.info.palette, self._overlay_alpha())
+            tinted = overlay(image.rgb, result.labels, segmenter.info.palette, self._overlay_alpha())
             self._outputs.overlay.publish(write_image(image.header, "rgb8", tinted))
         done_s = perf_counter()
         publishing_s += done_s - segmented_s

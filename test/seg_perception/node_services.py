@@ -33,3 +33,14 @@ def set_parameter(ros_node: Any, name: str, parameter: str, value: Any) -> Any:
     future = client.call_async(SetParameters.Request(parameters=[Parameter(parameter, value=value).to_parameter_msg()]))
     wait_until(future.done, START_S, f"the answer to setting {parameter}")
     return future.result().results[0]
+
+
+def call_trigger(ros_node: Any, name: str, service: str) -> Any:
+    """The answer of a std_srvs/Trigger service of a node."""
+    from std_srvs.srv import Trigger
+
+    client = ros_node.create_client(Trigger, f"/{name}/{service}")
+    assert client.wait_for_service(timeout_sec=START_S)
+    future = client.call_async(Trigger.Request())
+    wait_until(future.done, START_S, f"the answer of {service}")
+    return future.result()

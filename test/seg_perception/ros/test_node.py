@@ -163,9 +163,9 @@ def test_live_parameters_change_and_others_are_refused_with_a_reason(node, ros_n
     too_much = set_parameter(ros_node, "segmentation", "overlay_alpha", 2.0)
     assert not too_much.successful
     assert "overlay_alpha" in too_much.reason
-    structural = set_parameter(ros_node, "segmentation", "threads", 2)
+    structural = set_parameter(ros_node, "segmentation", "image_type", "raw")
     assert not structural.successful
-    assert structural.reason == "parameter threads takes effect at configure; deactivate and clean up the node first"
+    assert structural.reason == "parameter image_type takes effect at configure; deactivate and clean up the node first"
     assert set_parameter(ros_node, "segmentation", "overlay_alpha", 0.5).successful
 
 
