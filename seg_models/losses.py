@@ -26,13 +26,16 @@ def check_labels(logits: Tensor, labels: Tensor) -> None:
         raise ValueError(f"label {int(wrong[0])} in the batch; expected 0 to {count - 1}, or {IGNORE} for none")
 
 
-def top_fraction_cross_entropy(logits: Tensor, labels: Tensor, fraction: float = 0.2) -> Tensor:
+def top_fraction_cross_entropy(
+    logits: Tensor, labels: Tensor, fraction: float = 0.2, class_weights: Tensor | None = None
+) -> Tensor:
     """Cross entropy over the hardest pixels of each image (Superpixel Transformer, IV-A: top 20 %).
 
     Args:
         logits: (B, K, H, W).
         labels: int64 (B, H, W) in [0, K) or IGNORE.
         fraction: share of each image's labelled pixels that counts, in (0, 1]; 1 is the plain mean.
+        class_weights: float (K,), what a pixel's loss is multiplied with by its label, before the hardest are chosen.
 
     Returns:
         scalar: the mean over images of the mean over their hardest pixels. Images without any labelled pixel do not
@@ -43,7 +46,8 @@ def top_fraction_cross_entropy(logits: Tensor, labels: Tensor, fraction: float =
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction is {fraction}; expected a number in (0, 1]")
-    losses = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="none").flatten(1)  # (B, H*W)
+    losses = F.cross_entropy(logits.float(), labels, class_weights, ignore_index=IGNORE, reduction="none")
+    losses = losses.flatten(1)  # (B, H*W)
     labelled = (labels != IGNORE).flatten(1).sum(1)  # (B,)
     kept = (labelled * fraction).ceil().long()  # (B,)
     # Pixels without a label have loss 0 and so sort last; one sort serves images with different counts.
@@ -53,7 +57,9 @@ def top_fraction_cross_entropy(logits: Tensor, labels: Tensor, fraction: float =
     return (total / kept.clamp(min=1)).sum() / (kept > 0).sum().clamp(min=1)
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, count_unlabelled: bool = False) -> Tensor:
+def cross_entropy(
+    logits: Tensor, labels: Tensor, count_unlabelled: bool = False, class_weights: Tensor | None = None
+) -> Tensor:
     """Plain softmax cross entropy, averaged over the batch's pixels.
 
     Args:
@@ -61,6 +67,8 @@ def cross_entropy(logits: Tensor, labels: Tensor, count_unlabelled: bool = False
         labels: int64 (B, H, W) in [0, K) or IGNORE.
         count_unlabelled: divide by the number of all pixels, as mmsegmentation 0.17 (and so RegProxy) does, instead of
             the number of labelled ones.
+        class_weights: float (K,), what a pixel's loss is multiplied with by its label; with a mean of 1 over the data's
+            pixels the loss keeps its size.
 
     Returns:
         scalar; 0 (with a gradient of 0) for a batch without any labelled pixel.
@@ -72,6 +80,6 @@ def cross_entropy(logits: Tensor, labels: Tensor, count_unlabelled: bool = False
         raise ValueError(
             f"scores of shape {tuple(logits.shape)} and labels of shape {tuple(labels.shape)}; expected (B, K, H, W), (B, H, W)"
         )
-    total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="sum")
+    total = F.cross_entropy(logits.float(), labels, class_weights, ignore_index=IGNORE, reduction="sum")
     count = labels.numel() if count_unlabelled else (labels != IGNORE).sum().clamp(min=1)
     return total / count

@@ -49,6 +49,8 @@ class SegmentationModel(nn.Module, ABC):
         image_size: (H, W) that the learned grids are made for.
         stride: sides of an image that are no multiple of it are padded inside the model.
         superpixel_grid: (rows, cols) at `image_size`, None for models without superpixels.
+        class_weights: float (K,) that a cross entropy multiplies pixels' losses with, None for none; a checkpoint leaves
+            them out. Only models with `weighs_classes` look at them.
 
     Raises:
         ValueError: fewer than one class, or a size that is not two positive integers.
@@ -60,6 +62,8 @@ class SegmentationModel(nn.Module, ABC):
     image_size: tuple[int, int]
     stride: int
     superpixel_grid: tuple[int, int] | None = None
+    class_weights: Tensor | None
+    weighs_classes = False
 
     def __init__(self, num_classes: int, image_size: tuple[int, int]) -> None:
         super().__init__()
@@ -67,6 +71,7 @@ class SegmentationModel(nn.Module, ABC):
         check_image_size(image_size)
         self.num_classes = num_classes
         self.image_size = (image_size[0], image_size[1])
+        self.register_buffer("class_weights", None, persistent=False)
 
     @abstractmethod
     def forward(self, image: Tensor) -> Prediction:

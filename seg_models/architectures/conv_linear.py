@@ -29,6 +29,7 @@ class ConvLinear(SegmentationModel):
     """
 
     backbone: ConvBackbone
+    weighs_classes = True
 
     def __init__(self, backbone: ConvBackbone, num_classes: int, image_size: tuple[int, int]) -> None:
         super().__init__(num_classes, image_size)
@@ -48,7 +49,7 @@ class ConvLinear(SegmentationModel):
 
     def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Cross entropy over the labelled pixels."""
-        return {"cross_entropy": cross_entropy(prediction.logits, labels)}
+        return {"cross_entropy": cross_entropy(prediction.logits, labels, class_weights=self.class_weights)}
 
 
 def check_maps(backbone: ConvBackbone, count: int) -> tuple[int, ...]:

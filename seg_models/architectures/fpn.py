@@ -34,6 +34,7 @@ class FPN(SegmentationModel):
     """
 
     backbone: ConvBackbone
+    weighs_classes = True
 
     def __init__(
         self,
@@ -75,7 +76,7 @@ class FPN(SegmentationModel):
 
     def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Cross entropy over the labelled pixels."""
-        return {"cross_entropy": cross_entropy(prediction.logits, labels)}
+        return {"cross_entropy": cross_entropy(prediction.logits, labels, class_weights=self.class_weights)}
 
 
 def _branch(width: int, branch_width: int, groups: int, level: int) -> nn.Sequential:

@@ -40,6 +40,7 @@ class LinearBaseline(SegmentationModel):
     """
 
     backbone: TokenBackbone
+    weighs_classes = True
 
     def __init__(self, backbone: TokenBackbone, num_classes: int, image_size: tuple[int, int]) -> None:
         super().__init__(num_classes, image_size)
@@ -59,4 +60,4 @@ class LinearBaseline(SegmentationModel):
 
     def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Cross entropy over the labelled pixels."""
-        return {"cross_entropy": cross_entropy(prediction.logits, labels)}
+        return {"cross_entropy": cross_entropy(prediction.logits, labels, class_weights=self.class_weights)}

@@ -33,6 +33,7 @@ class LRASPP(SegmentationModel):
     """
 
     backbone: ConvBackbone
+    weighs_classes = True
 
     def __init__(self, backbone: ConvBackbone, num_classes: int, image_size: tuple[int, int], width: int = 128) -> None:
         super().__init__(num_classes, image_size)
@@ -58,4 +59,4 @@ class LRASPP(SegmentationModel):
 
     def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Cross entropy over the labelled pixels."""
-        return {"cross_entropy": cross_entropy(prediction.logits, labels)}
+        return {"cross_entropy": cross_entropy(prediction.logits, labels, class_weights=self.class_weights)}

@@ -127,6 +127,7 @@ class Segmenter(SegmentationModel):
     """
 
     backbone: TokenBackbone
+    weighs_classes = True
 
     def __init__(
         self,
@@ -200,4 +201,4 @@ class Segmenter(SegmentationModel):
 
     def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Section 3: per-pixel cross entropy, over the labelled pixels."""
-        return {"cross_entropy": cross_entropy(prediction.logits, labels)}
+        return {"cross_entropy": cross_entropy(prediction.logits, labels, class_weights=self.class_weights)}

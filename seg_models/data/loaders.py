@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from seg_models.data.camera import CameraAugmentation
+from seg_models.data.class_pixels import balanced_draw, class_pixels, class_weights
 from seg_models.data.folder import EpochShuffle, FolderDataset, FolderLoader, ResumableLoader, read_names
 from seg_models.data.labels import LabelTable
 from seg_models.data.transforms import GREY, RandomScaleCropFlip, Resize
@@ -68,7 +69,10 @@ def loaders(
         raise RecipeError(
             f"{len(train)} training images do not fill a batch of {data.batch_size} on {world} process(es)"
         )
-    sampler = EpochShuffle(len(train), recipe.seed, rank, world)
+    chances = None
+    if data.sampling == "balanced":
+        chances = balanced_draw(class_pixels(train, len(train.table.names)), data.balance_temperature)
+    sampler = EpochShuffle(len(train), recipe.seed, rank, world, chances)
     common: dict[str, Any] = {"num_workers": data.workers, "worker_init_fn": one_thread_a_worker}
     if data.workers:
         common["multiprocessing_context"] = worker_processes()
@@ -77,6 +81,20 @@ def loaders(
         FolderLoader(ProcessShare(val, rank, world), data.batch_size, **common),
         train.table,
     )
+
+
+def loss_weights(recipe: Recipe) -> Tensor | None:
+    """Weights of the classes in the loss, float32 (K,), as the recipe asks for them; None for none.
+
+    Raises:
+        FolderDataError: a mask of the training split that cannot be read.
+    """
+    data = recipe.data
+    if data.class_weights == "none":
+        return None
+    excluded = read_names(data.exclude) if data.exclude else frozenset()
+    train = FolderDataset(data.roots, data.train_split, excluded=excluded, kind=data.kind)
+    return torch.from_numpy(class_weights(class_pixels(train, len(train.table.names)), data.class_weights))
 
 
 class ProcessShare(Dataset[tuple[Tensor, Tensor]]):

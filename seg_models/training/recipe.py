@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from seg_models.data.class_pixels import SAMPLINGS, WEIGHTINGS
 from seg_models.data.layouts.opening import KINDS
 from seg_models.messages import shown
 from seg_models.training.fields import FileName, Length, OneOf, Range, RecipeError, construct
@@ -77,6 +78,11 @@ class DataRecipe:
     camera: CameraRecipe = field(default_factory=CameraRecipe)  # after the change of colours
     batch_size: Annotated[int, Range(1, 65_536)] = 8  # of each process
     workers: Annotated[int, Range(0, 256)] = 2
+    # "balanced": images are drawn for the classes they show, rare ones more often (see `data/class_pixels.py`).
+    sampling: Annotated[str, OneOf(SAMPLINGS)] = "shuffled"
+    balance_temperature: Annotated[float, Range(1e-3, 1e3)] = 0.1  # of balanced; the lower, the more of rare classes
+    # Weights of the classes in a cross entropy, from their shares of the training pixels.
+    class_weights: Annotated[str, OneOf(WEIGHTINGS)] = "none"
     description: str = ""  # written into the exported model as its training data
 
 

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQ
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
 
 from seg_models.backbones.conv import ConvBackbone
 from seg_models.build import outline_from_recipe
@@ -23,7 +24,7 @@ from seg_models.checkpoints.released import load_released
 from seg_models.checkpoints.trained import read_trained
 from seg_models.data.folder import FolderDataError
 from seg_models.data.labels import LabelTableError
-from seg_models.data.loaders import RecipeData, loaders
+from seg_models.data.loaders import RecipeData, loaders, loss_weights
 from seg_models.messages import one_line
 from seg_models.segmentation_model import SegmentationModel
 from seg_models.training.callbacks import schedule_callbacks
@@ -84,6 +85,7 @@ def train(
         dataclasses.asdict(recipe), {"names": list(table.names), "palette": [list(c) for c in table.palette]}
     )
     task.configure_optimizers()
+    task.model.class_weights = weights_of_classes(recipe, task.model)
     task.model.to(memory_format=torch.channels_last)
     if init_from is not None:
         start = read_trained(init_from)
@@ -105,6 +107,23 @@ def train(
         # What only Lightning knows of its own state.
         raise CheckpointError(f"{last} cannot be resumed, {type(error).__name__}: {one_line(error, 200)}") from error
     return last
+
+
+def weights_of_classes(recipe: Recipe, model: SegmentationModel) -> Tensor | None:
+    """Weights of the classes in the loss, float32 (K,), None for none.
+
+    Raises:
+        RecipeError: a model whose loss has no use for them, or masks that cannot be counted.
+    """
+    if recipe.data.class_weights != "none" and not model.weighs_classes:
+        raise RecipeError(
+            f"data.class_weights is {recipe.data.class_weights}; {recipe.model.name} has no plain cross entropy over pixels, "
+            "expected none"
+        )
+    try:
+        return loss_weights(recipe)
+    except FolderDataError as error:
+        raise RecipeError(f"data: {error}") from error
 
 
 def advice(recipe: Recipe, last: Path) -> str:

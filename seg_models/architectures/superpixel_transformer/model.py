@@ -134,6 +134,8 @@ class SuperpixelTransformer(AssociationModel):
         ValueError: a stride, width, share or image size that does not fit.
     """
 
+    weighs_classes = True
+
     def __init__(
         self,
         backbone: ConvBackbone,
@@ -229,7 +231,8 @@ class SuperpixelTransformer(AssociationModel):
 
     def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """IV-A: softmax cross entropy over the hardest 20 % of the pixels of each image."""
-        return {"cross_entropy": top_fraction_cross_entropy(prediction.logits, labels, self.hard_pixel_fraction)}
+        share, weights = self.hard_pixel_fraction, self.class_weights
+        return {"cross_entropy": top_fraction_cross_entropy(prediction.logits, labels, share, weights)}
 
     def tokenize(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """III-A and III-B: (B, 3, H, W) -> pixel features (B, R, C, P, D) and superpixel features (B, R, C, D)."""

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from seg_models.data.layouts.ade20k import ade20k
+from seg_models.data.layouts.bag import BagSamples
 from seg_models.data.layouts.camvid import camvid
+from seg_models.data.layouts.cityscapes import cityscapes
+from seg_models.data.layouts.coco_stuff import coco_stuff_10k, coco_stuff_164k
 from seg_models.data.layouts.folder_layout import folder
+from seg_models.data.layouts.pascal_context import pascal_context
 from seg_models.data.layouts.samples import FolderDataError, Samples
 
-KINDS = ("folder", "camvid")
+KINDS = (
+    *("folder", "ade20k", "cityscapes", "pascal_context_59", "pascal_context_60"),
+    *("coco_stuff_10k", "coco_stuff_164k", "camvid", "bag"),
+)
 
 
 def open_split(kind: str, root: Path, split: str) -> Samples:
@@ -23,10 +31,22 @@ def open_split(kind: str, root: Path, split: str) -> Samples:
         FolderDataError: an unknown kind, or a folder that does not lie as its kind says.
         LabelTableError: a folder without classes.yaml, or with a wrong one.
     """
-    if not root.is_dir():
-        raise FolderDataError(f"no data at {root}; expected a folder of the kind {kind}")
+    if kind not in KINDS:
+        raise FolderDataError(f"data of the kind {kind!r}; expected one of {', '.join(KINDS)}")
     if kind == "folder":
         return folder(root, split)
-    if kind == "camvid":
-        return camvid(root, split)
-    raise FolderDataError(f"data of the kind {kind!r}; expected one of {', '.join(KINDS)}")
+    if not root.is_dir():
+        raise FolderDataError(f"no data at {root}; expected a folder of the kind {kind}")
+    if kind == "bag":
+        return BagSamples(root, split)
+    if kind == "ade20k":
+        return ade20k(root, split)
+    if kind == "cityscapes":
+        return cityscapes(root, split)
+    if kind.startswith("pascal_context_"):
+        return pascal_context(root, split, int(kind.removeprefix("pascal_context_")))
+    if kind == "coco_stuff_10k":
+        return coco_stuff_10k(root, split)
+    if kind == "coco_stuff_164k":
+        return coco_stuff_164k(root, split)
+    return camvid(root, split)

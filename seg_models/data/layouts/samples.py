@@ -45,6 +45,14 @@ class Samples(ABC):
             FolderDataError: either cannot be read, their sizes differ, or a value is no class.
         """
 
+    @abstractmethod
+    def read_labels(self, index: int) -> np.ndarray:
+        """The labels of `read` alone.
+
+        Raises:
+            FolderDataError: they cannot be read, or a value is no class.
+        """
+
 
 class PairedFiles(Samples):
     """Image files, each with a mask file.
@@ -80,14 +88,23 @@ class PairedFiles(Samples):
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """As the base class."""
         try:
-            image, values = read_image(self.images[index]), self.read_mask(self.masks[index])
+            image = read_image(self.images[index])
         except ImageFileError as error:
             raise FolderDataError(f"{error}; replace it or delete the pair") from error
-        if values.shape != image.shape[:2]:
+        labels = self.read_labels(index)
+        if labels.shape != image.shape[:2]:
             raise FolderDataError(
-                f"{self.masks[index]} is {values.shape}, its image {image.shape[:2]}; same size expected"
+                f"{self.masks[index]} is {labels.shape}, its image {image.shape[:2]}; same size expected"
             )
-        return image, class_ids(values, self.ids, self.expected, self.masks[index])
+        return image, labels
+
+    def read_labels(self, index: int) -> np.ndarray:
+        """As the base class."""
+        try:
+            values = self.read_mask(self.masks[index])
+        except ImageFileError as error:
+            raise FolderDataError(f"{error}; replace it or delete the pair") from error
+        return class_ids(values, self.ids, self.expected, self.masks[index])
 
 
 def class_ids(values: np.ndarray, ids: np.ndarray, expected: str, where: Path) -> np.ndarray:

@@ -53,7 +53,9 @@ def test_what_is_wrong_is_named(tmp_path, damage, message):
 
 
 def test_a_wrong_root_or_split_says_what_the_layout_should_be(tmp_path):
-    with pytest.raises(FolderDataError, match=re.escape(f"no folder {tmp_path / 'train'}; expected SegNet's folder CamVid")):
+    with pytest.raises(
+        FolderDataError, match=re.escape(f"no folder {tmp_path / 'train'}; expected SegNet's folder CamVid")
+    ):
         FolderDataset([tmp_path], "train", kind="camvid")
     with pytest.raises(FolderDataError, match="no split 'validation'; expected one of train, val, test"):
         FolderDataset([camvid(tmp_path)], "validation", kind="camvid")
