@@ -36,7 +36,7 @@ lint: .venv-test/.installed
 	$(call make_environment,.venv,ros$(comma)onnxruntime$(comma)openvino$(comma)video)
 
 .venv-test/.installed: setup.py constraints.txt
-	$(call make_environment,.venv-test,ros$(comma)onnxruntime$(comma)openvino$(comma)video$(comma)train$(comma)test)
+	$(call make_environment,.venv-test,ros$(comma)onnxruntime$(comma)openvino$(comma)video$(comma)view$(comma)train$(comma)test)
 	PIP_CONSTRAINT=constraints.txt .venv-test/bin/pip install $(PIP_QUIET) --no-deps tensorrt-stubs
 
 comma := ,

@@ -44,6 +44,7 @@ EXTRAS = {
     "onnxruntime": ["onnxruntime>=1.20"],
     "openvino": ["openvino>=2025.0"],
     "video": ["av>=14"],  # MP4s of runs
+    "view": ["rerun-sdk>=0.38"],  # `seg_perception view`: 170 MB of viewer, for the desk rather than the robot
     # TensorRT: a Jetson has it from JetPack and needs "cuda" alone; onnx makes half floats out of a float32 model.
     "cuda": ["cuda-python>=12.6", "onnx>=1.18"],
     "tensorrt-rtx": [

@@ -1,4 +1,4 @@
-"""The command `seg_perception`: evaluate-bag, evaluate-bags, info, replay, demo, check.
+"""The command `seg_perception`: evaluate-bag, evaluate-bags, info, replay, demo, view, check.
 
 What a person gave wrong ends in one line on stderr and exit code 2, without a traceback.
 """
@@ -105,6 +105,12 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         description="Looks at ROS 2, the DDS profile, shared memory, kernel buffers, engines and GPU, and tries a model. "
         "Put its text into bug reports.",
     )
+    view = commands.add_parser(
+        "view",
+        help="watch segmentation: a topic, a node, a recording, a video, a webcam or a folder",
+        description="Shows camera, labels, superpixels, confidence, points and latencies in the Rerun viewer, or records "
+        "them. Needs pip install 'seg_perception[view]'; ROS 2 for topics alone.",
+    )
     build_engine = commands.add_parser(
         "build-engine",
         help="build a TensorRT engine for this machine and keep it",
@@ -131,6 +137,11 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
 
         fleet_module.add_arguments(evaluate_bags)
         evaluate_bags.set_defaults(run=fleet_module.run)
+    elif command == "view":
+        from seg_perception.view import command as view_module
+
+        view_module.add_arguments(view)
+        view.set_defaults(run=view_module.run)
     elif command == "check":
         from seg_perception.check import command as check_module
 

@@ -88,8 +88,15 @@ def test_the_robots_package_reads_models_and_bags_without_ros():
         "builtin_interfaces",
     )
     # The folder `ros` speaks ROS; the launch files read the node's parameters from it, and they run without rclpy.
-    needs_ros = ("bag.replay", "process.demo", "process.mask_listener", "ros.")
-    without_ros = ("ros.parameters",)
+    needs_ros = (
+        "bag.replay",
+        "process.demo",
+        "process.mask_listener",
+        "ros.",
+        "view.node_outputs",
+        "view.topics",
+    )
+    without_ros = ("ros.parameters", "ros.mailbox")
     program = PROGRAM.replace("BLOCKED", repr(blocked)).replace("PACKAGE", "'seg_perception'")
     program = program.replace("ALLOWED_MISSING", "()").replace(
         'if name.endswith("__main__"):',

@@ -1,0 +1,70 @@
+"""Gives each image the depth image that was taken with it."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from seg_perception.cloud import CloudError, Intrinsics
+from seg_perception.view.picture import Depth, SourceError
+
+DEPTH_ENCODINGS = {"16UC1": np.uint16, "mono16": np.uint16, "32FC1": np.float32}
+WITHIN_NS = 50_000_000  # two that are further apart were not taken together
+_KEPT = 8  # depth images that may wait for their image
+
+
+class DepthPairing:
+    """Keeps the newest depth images and the camera's calibration."""
+
+    def __init__(self) -> None:
+        self._depths: deque[tuple[int, np.ndarray]] = deque(maxlen=_KEPT)
+        self._intrinsics: Intrinsics | None = None
+
+    def add_depth(self, message: Any) -> None:
+        """A sensor_msgs/Image with depth. Raises SourceError where it is none."""
+        stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        self._depths.append((stamp_ns, depth_pixels(message)))
+
+    def add_camera_info(self, message: Any) -> None:
+        """A sensor_msgs/CameraInfo. Raises SourceError where it holds no calibration."""
+        k = message.k
+        try:
+            self._intrinsics = Intrinsics(k[0], k[4], k[2], k[5], (message.height, message.width))
+        except CloudError as error:
+            raise SourceError(str(error)) from error
+
+    def depth_at(self, stamp_ns: int) -> Depth | None:
+        """The depth nearest to an image's stamp; None where there is none within WITHIN_NS, or no calibration yet."""
+        if self._intrinsics is None or not self._depths:
+            return None
+        nearest_ns, metric = min(self._depths, key=lambda entry: abs(entry[0] - stamp_ns))
+        return Depth(metric, self._intrinsics) if abs(nearest_ns - stamp_ns) <= WITHIN_NS else None
+
+    @property
+    def newest_ns(self) -> int | None:
+        """Stamp of the depth image that came last."""
+        return self._depths[-1][0] if self._depths else None
+
+
+def depth_pixels(message: Any) -> np.ndarray:
+    """[H, W] of a depth image's message, uint16 millimetres or float32 metres, in this machine's byte order.
+
+    Raises:
+        SourceError: another encoding, or data that does not fit its size.
+    """
+    height, width, step, encoding = message.height, message.width, message.step, message.encoding
+    if encoding not in DEPTH_ENCODINGS:
+        raise SourceError(f"depth image has encoding {encoding!r}, expected one of: {', '.join(DEPTH_ENCODINGS)}")
+    dtype = np.dtype(DEPTH_ENCODINGS[encoding]).newbyteorder(">" if message.is_bigendian else "<")
+    data = np.frombuffer(message.data, np.uint8)
+    if (
+        height < 1
+        or width < 1
+        or step < width * dtype.itemsize
+        or data.size < step * (height - 1) + width * dtype.itemsize
+    ):
+        raise SourceError(f"depth image is {width}x{height} {encoding} with step {step} and {data.size} bytes of data")
+    rows = np.ndarray((height, width), dtype, data, strides=(step, dtype.itemsize))
+    return rows.astype(dtype.newbyteorder("="))

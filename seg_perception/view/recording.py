@@ -1,0 +1,231 @@
+"""What is seen, given to Rerun: entities, class colours, times; to a viewer, to a file, or both."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from seg_perception.model.model_file import UNLABELLED
+from seg_perception.view.picture import Clock
+
+logger = logging.getLogger(__name__)
+
+FILE_SUFFIX = ".rrd"
+SERVE_LOCALLY = "127.0.0.1:9876"
+# What viewer and server keep of a run that is long; the oldest goes first.
+VIEWER_MEMORY, SERVER_MEMORY = "2GiB", "256MiB"
+FLUSH_S = 10.0  # a viewer that has gone must not hold up the end
+MOST_POINTS = 50_000  # of a frame; more are thinned out evenly
+
+IMAGE, LABELS, SUPERPIXELS, CONFIDENCE = "camera/image", "camera/labels", "camera/superpixels", "camera/confidence"
+POINTS, LATENCY, COUNTS, LOG = "points", "latency", "counts", "log"
+
+
+class ViewerError(ValueError):
+    """There is nothing to look with. One line: what is missing, and what to do."""
+
+
+@dataclass(frozen=True)
+class Outlet:
+    """Where a recording goes.
+
+    Attributes:
+        file: an .rrd file to write; None: none.
+        connect: address of a viewer that runs elsewhere, such as rerun+http://desk:9876/proxy; empty: none.
+        serve: ADDRESS:PORT to wait on for viewers; empty: none.
+        window: a window of the viewer on this machine.
+    """
+
+    file: Path | None = None
+    connect: str = ""
+    serve: str = ""
+    window: bool = False
+
+
+class ViewRecording:
+    """One run. Use it as a context manager, or call `close`.
+
+    Args:
+        outlet: where it goes.
+        clock: of the stamps that `at` takes.
+        jpeg_quality: of the camera's images, 1..100; 0: they are kept as they are.
+
+    Raises:
+        ViewerError: Rerun is not installed, or what is to be shown with cannot be reached.
+    """
+
+    def __init__(self, outlet: Outlet, clock: Clock, jpeg_quality: int = 90) -> None:
+        self._rr = _rerun()
+        self._clock = clock
+        self._jpeg_quality = jpeg_quality
+        self._recording: Any = self._rr.RecordingStream("seg_perception")
+        self.address = ""
+        try:
+            self._open(outlet)
+        except ViewerError:
+            raise
+        except (RuntimeError, OSError, ValueError) as error:  # all that Rerun raises
+            raise ViewerError(f"the view cannot be opened: {' '.join(str(error).split())}") from error
+        self._recording.log(POINTS, self._rr.ViewCoordinates.RDF, static=True)
+
+    def __enter__(self) -> ViewRecording:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write out what is on its way."""
+        try:
+            self._recording.flush(timeout_sec=FLUSH_S)
+        except (RuntimeError, ValueError) as error:
+            logger.warning("the end of the view did not get through: %s", " ".join(str(error).split()))
+        self._recording.disconnect()
+
+    def classes(self, names: Sequence[str], palette: np.ndarray) -> None:
+        """Names and colours of the labels' ids.
+
+        Args:
+            names: K names.
+            palette: uint8 [K, 3], RGB.
+        """
+        rr = self._rr
+        known = [
+            rr.AnnotationInfo(id=index, label=name, color=tuple(int(c) for c in colour))
+            for index, (name, colour) in enumerate(zip(names, palette, strict=True))
+        ]
+        context = rr.AnnotationContext(
+            [*known, rr.AnnotationInfo(id=UNLABELLED, label="not labelled", color=(0, 0, 0))]
+        )
+        for entity in (LABELS, POINTS):
+            self._recording.log(entity, context, static=True)
+
+    def at(self, stamp_ns: int | None, frame: int | None = None) -> None:
+        """The time of what is shown next.
+
+        Args:
+            stamp_ns: by the source's clock; None: it has none.
+            frame: number of the picture; None: it is not counted here.
+        """
+        self._recording.reset_time()
+        if frame is not None:
+            self._recording.set_time("frame", sequence=frame)
+        if stamp_ns is not None and self._clock == "epoch":
+            self._recording.set_time("stamp", timestamp=np.datetime64(stamp_ns, "ns"))
+        elif stamp_ns is not None:
+            self._recording.set_time("stamp", duration=np.timedelta64(stamp_ns, "ns"))
+
+    def image(self, rgb: np.ndarray) -> None:
+        """The camera's image, uint8 [H, W, 3]."""
+        if not self._jpeg_quality:
+            self._recording.log(IMAGE, self._rr.Image(rgb))
+            return
+        bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+        jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, self._jpeg_quality])[1]
+        self._recording.log(IMAGE, self._rr.EncodedImage(contents=jpeg.tobytes(), media_type="image/jpeg"))
+
+    def labels(self, labels: np.ndarray) -> None:
+        """Class ids, uint8 [H, W]."""
+        self._recording.log(LABELS, self._rr.SegmentationImage(labels))
+
+    def superpixels(self, superpixels: np.ndarray) -> None:
+        """Ids of the superpixels, uint16 [H, W]; the viewer gives each a colour of its own."""
+        self._recording.log(SUPERPIXELS, self._rr.SegmentationImage(superpixels))
+
+    def confidence(self, confidence: np.ndarray) -> None:
+        """Probability of the class x 255, uint8 [H, W]."""
+        self._recording.log(CONFIDENCE, self._rr.Image(confidence, "L"))
+
+    def points(self, xyz: np.ndarray, labels: np.ndarray) -> None:
+        """Points in the camera's frame, float32 [N, 3] in metres, with their classes, uint8 [N]."""
+        step = max(1, -(-len(xyz) // MOST_POINTS))
+        self._recording.log(POINTS, self._rr.Points3D(xyz[::step], class_ids=labels[::step].astype(np.uint16)))
+
+    def latencies(self, stages_ms: Mapping[str, float]) -> None:
+        """Milliseconds of each stage."""
+        for stage, value in stages_ms.items():
+            self._recording.log(f"{LATENCY}/{stage}_ms", self._rr.Scalars(value))
+
+    def counts(self, counts: Mapping[str, int]) -> None:
+        """How many pictures were shown and how many were not."""
+        for name, count in counts.items():
+            self._recording.log(f"{COUNTS}/{name}", self._rr.Scalars(count))
+
+    def tell(self, text: str) -> None:
+        """A line of text beside the pictures, and in the log."""
+        logger.warning("%s", text)
+        self._recording.log(LOG, self._rr.TextLog(text, level="WARN"))
+
+    def _open(self, outlet: Outlet) -> None:
+        rr, sinks = self._rr, []
+        if outlet.file is not None:
+            sinks.append(rr.FileSink(_writable(outlet.file)))
+        if outlet.serve:
+            host, port = _address(outlet.serve)
+            sinks.append(rr.GrpcServerSink(host, port, server_memory_limit=SERVER_MEMORY))
+            self.address = f"rerun+http://{host}:{port}/proxy"
+        if outlet.connect:
+            sinks.append(rr.GrpcSink(outlet.connect))
+            self.address = outlet.connect
+        if outlet.window:
+            if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
+                raise ViewerError(
+                    "no display (neither DISPLAY nor WAYLAND_DISPLAY is set); give --record FILE, --serve ADDRESS:PORT or "
+                    "--connect URL"
+                )
+            rr.spawn(connect=False, memory_limit=VIEWER_MEMORY, hide_welcome_screen=True)
+            sinks.append(rr.GrpcSink())
+        rr.set_sinks(*sinks, default_blueprint=self._layout(), recording=self._recording)
+
+    def _layout(self) -> Any:
+        """Pictures above, what is measured below."""
+        import rerun.blueprint as rrb
+
+        over_image: Any = {LABELS: self._rr.SegmentationImage.from_fields(opacity=0.6)}
+        superpixels: Any = {SUPERPIXELS: self._rr.SegmentationImage.from_fields(opacity=0.6)}
+        pictures = rrb.Grid(
+            rrb.Spatial2DView(name="camera", contents=[IMAGE]),
+            rrb.Spatial2DView(name="labels", contents=[IMAGE, LABELS], overrides=over_image),
+            rrb.Spatial2DView(name="superpixels", contents=[IMAGE, SUPERPIXELS], overrides=superpixels),
+            rrb.Spatial2DView(name="confidence", contents=[CONFIDENCE]),
+            rrb.Spatial3DView(name="points", origin=POINTS),
+            grid_columns=3,
+        )
+        measured = rrb.Horizontal(
+            rrb.TimeSeriesView(name="latency, ms", origin=LATENCY),
+            rrb.TimeSeriesView(name="pictures", origin=COUNTS),
+            rrb.TextLogView(name="log", origin=LOG),
+        )
+        return rrb.Blueprint(rrb.Vertical(pictures, measured, row_shares=[3, 1]), collapse_panels=True)
+
+
+def _rerun() -> Any:
+    try:
+        import rerun
+    except ImportError as error:
+        raise ViewerError(
+            f"view needs Rerun ({error}); install it with `pip install 'seg_perception[view]'`"
+        ) from error
+    return rerun
+
+
+def _writable(path: Path) -> Path:
+    if path.suffix != FILE_SUFFIX:
+        raise ViewerError(f"--record is {path}, expected a name ending in {FILE_SUFFIX}, Rerun's recordings")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb"):  # Rerun itself only logs that it cannot write
+        return path
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ViewerError(f"--serve is {text!r}, expected ADDRESS:PORT such as {SERVE_LOCALLY} or 0.0.0.0:9876")
+    return host, int(port)

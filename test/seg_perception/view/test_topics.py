@@ -1,0 +1,185 @@
+"""`seg_perception view` on topics: a real publisher and the real node, over DDS."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from test.seg_perception.node_process import START_S, Camera, NodeProcess
+from test.seg_perception.tiny_model import CLASS_NAMES, INPUT_SIZE, PALETTE, grid_cells, tiny_labels, write_tiny_model
+from test.seg_perception.view.recordings import arrays, class_colours, read_recording
+from test.seg_perception.view.test_view_command import HEADLESS, ROOT, command
+from test.seg_perception.waiting import wait_until
+
+pytest.importorskip("rerun", reason="needs Rerun: pip install 'seg_perception[view]'")
+pytest.importorskip("rclpy", reason="needs rclpy: source a ROS 2 installation, or pip install 'seg_perception[ros]'")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
+
+
+def viewing(environment: dict[str, str], *arguments: object) -> subprocess.Popen[str]:
+    """The real command, running."""
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=ROOT,
+        env=environment | {key: "" for key in ("DISPLAY", "WAYLAND_DISPLAY")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def random_rgb(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*INPUT_SIZE, 3), np.uint8)
+
+
+def test_images_of_a_topic_are_segmented_and_shown_with_their_stamps(
+    tmp_path: Path, ros_environment: dict[str, str], ros_node: Any, model: Path
+):
+    camera = Camera(ros_node, "/view_camera/image", outputs=())
+    file = tmp_path / "run.rrd"
+    process = viewing(ros_environment, "/view_camera/image", "--model", model, "--record", file, "--wait", START_S)
+    try:
+        wait_until(lambda: camera.publisher.get_subscription_count() > 0, START_S, "the view's subscription")
+        sent = {}
+        for number in range(40):  # a busy machine may miss some
+            rgb = random_rgb(number)
+            stamp = camera.publish(rgb).header.stamp
+            sent[stamp.sec * 10**9 + stamp.nanosec] = rgb
+            try:
+                process.wait(timeout=0.1)
+            except subprocess.TimeoutExpired:
+                continue
+        bad = camera.message(random_rgb())
+        bad.encoding = "jpeg2000"
+        camera.publisher.publish(bad)
+        wait_until(lambda: process.poll() is not None or file.stat().st_size > 20_000, START_S, "some pictures")
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=START_S)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    labels = read_recording(file)["/camera/labels"]
+    assert len(labels.stamps_ns) >= 10, (out, errors)
+    for stamp_ns, seen in zip(labels.stamps_ns, arrays(labels), strict=True):
+        np.testing.assert_array_equal(seen, tiny_labels(sent[stamp_ns]))
+    assert f"shown       {len(labels.stamps_ns)} images" in out
+
+
+def test_what_a_running_node_publishes_is_shown_without_a_second_model(
+    tmp_path: Path, ros_environment: dict[str, str], ros_node: Any, model: Path
+):
+    topic = "/view_node/image"
+    node = NodeProcess(ros_environment, "view_node", model=model, image=topic, diagnostics_period_s=0.2)
+    file = tmp_path / "run.rrd"
+    camera = Camera(ros_node, topic, "view_node")
+    try:
+        node.wait_for("active: listening to")
+        camera.connect()
+        process = viewing(ros_environment, "/view_node", "--record", file, "--wait", START_S, "--max-frames", 12)
+        sent = {}
+
+        def shown() -> bool:
+            rgb = random_rgb(len(sent))
+            stamp = camera.publish(rgb).header.stamp
+            sent[stamp.sec * 10**9 + stamp.nanosec] = rgb
+            try:
+                process.wait(timeout=0.15)
+            except subprocess.TimeoutExpired:
+                return False
+            return True
+
+        wait_until(shown, START_S, "twelve masks")
+        out, errors = process.communicate(timeout=START_S)
+    finally:
+        process.kill()
+        node.stop()
+    assert process.returncode == 0, errors
+    assert "shown       12 images" in out
+    seen = read_recording(file)
+    labels, superpixels = seen["/camera/labels"], seen["/camera/superpixels"]
+    for stamp_ns, pixels in zip(labels.stamps_ns, arrays(labels), strict=True):
+        np.testing.assert_array_equal(pixels, tiny_labels(sent[stamp_ns]))
+    np.testing.assert_array_equal(arrays(superpixels)[0], grid_cells(INPUT_SIZE))
+    assert set(superpixels.stamps_ns) & set(labels.stamps_ns)  # one timeline, so that they stand beside each other
+    assert seen["/camera/image"].stamps_ns  # found by what the node says it listens to
+    colours = class_colours(labels)
+    assert [colours[i][0] for i in range(len(CLASS_NAMES))] == list(CLASS_NAMES)
+    from importlib.util import find_spec
+
+    if find_spec("vision_msgs") is None:  # LabelInfo has no colours, the JSON that stands in for it has
+        assert [colours[i][1] for i in range(len(CLASS_NAMES))] == list(PALETTE)
+    assert "/latency/infer_ms" in seen
+    assert "/latency/latency_p95_ms" in seen
+
+
+def test_a_topic_that_is_not_there_is_said_with_those_that_are(
+    ros_environment: dict[str, str], ros_node: Any, tmp_path: Path
+):
+    from sensor_msgs.msg import Image, Imu
+
+    ros_node.create_publisher(Image, "/view_other/image", 1)
+    ros_node.create_publisher(Imu, "/view_other/imu", 1)
+    for name, expected in (
+        (
+            "/view_gone/image",
+            "nothing publishes images on /view_gone/image after 8 s; topics of images that are heard: ",
+        ),
+        ("/view_other/imu", "topic /view_other/imu is sensor_msgs/msg/Imu, expected sensor_msgs/msg/Image or"),
+    ):
+        process = viewing(ros_environment, name, "--wait", 8, "--record", tmp_path / "run.rrd")
+        _, errors = process.communicate(timeout=START_S)
+        assert process.returncode == 2
+        assert expected in errors
+        assert "Traceback" not in errors
+
+
+def test_a_topic_without_ros_says_what_is_missing(tmp_path: Path):
+    (tmp_path / "rclpy.py").write_text("raise ImportError('no rclpy')\n")
+    environment = HEADLESS | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = subprocess.run(
+        command("/camera/image_raw"), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "topic /camera/image_raw needs ROS 2" in done.stderr
+    assert "seg_perception[ros]" in done.stderr
+
+
+def test_waiting_messages_are_bounded_by_kind_and_the_oldest_goes():
+    from seg_perception.view.node_outputs import Arrivals
+
+    arrivals = Arrivals(most=2)
+    for number in range(5):
+        arrivals.put("labels", number)
+    arrivals.put("points", "cloud")
+    taken = [arrivals.take(0.0) for _ in range(4)]
+    assert taken == [("labels", 3), ("labels", 4), ("points", "cloud"), None]
+    assert arrivals.dropped == 3
+
+
+def test_points_of_a_cloud_are_read_by_its_fields(ros_environment: dict[str, str]):
+    from sensor_msgs.msg import PointCloud2, PointField
+
+    from seg_perception.cloud import FIELDS, POINT
+    from seg_perception.view.node_outputs import labelled_points
+
+    points = np.zeros((2, 3), POINT)
+    points["x"], points["z"], points["label"] = 1.5, 2.5, np.arange(6).reshape(2, 3)
+    points["z"][0, 1] = np.nan
+    fields = [PointField(name=name, offset=offset, datatype=kind, count=1) for name, offset, kind in FIELDS]
+    cloud = PointCloud2(height=2, width=3, fields=fields, point_step=20, row_step=60, data=points.tobytes())
+    read = labelled_points(cloud)
+    assert read["label"].tolist() == [0, 2, 3, 4, 5]
+    assert set(read["x"].tolist()) == {1.5}
+    cloud.fields = [field for field in fields if field.name != "label"]
+    with pytest.raises(ValueError, match="expected x y z as float32 and label as uint8"):
+        labelled_points(cloud)
