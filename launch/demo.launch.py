@@ -3,7 +3,7 @@
     ros2 launch seg_perception demo.launch.py
 
 The masks are on /segmentation/labels, /segmentation/superpixels, /segmentation/confidence and /segmentation/overlay.
-For scores and a report run `seg_perception demo` instead.
+For scores and a report launch evaluate.launch.py instead.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
+
+from seg_perception.engines.select import ENGINE_KINDS
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -35,7 +37,10 @@ def generate_launch_description() -> LaunchDescription:
                 description="Topic of the recording's camera images.",
             ),
             DeclareLaunchArgument(
-                "image_type", default_value="auto", description="Type of the image topic: auto, raw, compressed."
+                "image_type",
+                default_value="auto",
+                description="Type of the image topic; auto: compressed where its name ends in /compressed.",
+                choices=["auto", "raw", "compressed"],
             ),
             DeclareLaunchArgument(
                 "camera_info", default_value="/camera/camera_info", description="Topic of the camera's calibration."
@@ -43,8 +48,17 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "model", default_value="", description="Deployment model (.onnx); empty: the one of the package."
             ),
-            DeclareLaunchArgument("engine", default_value="auto", description="Inference engine."),
-            DeclareLaunchArgument("rate", default_value="1.0", description="Recorded seconds a second."),
+            DeclareLaunchArgument(
+                "engine",
+                default_value="auto",
+                description="Inference engine; auto chooses by what is installed.",
+                choices=list(ENGINE_KINDS),
+            ),
+            DeclareLaunchArgument(
+                "rate",
+                default_value="1.0",
+                description="Recorded seconds a second, 0.01 to 100; below 1 on slow machines.",
+            ),
             DeclareLaunchArgument(
                 "loop",
                 default_value="true",

@@ -27,12 +27,12 @@ PROFILES_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 def generate_launch_description() -> LaunchDescription:
     """Arguments, the DDS profile, the node."""
-    # An empty argument leaves the parameter to params_file, and without one to the node's own default.
     parameters = [
         DeclareLaunchArgument(
             parameter.name,
             default_value="",
-            description=f"{parameter.description} [{parameter.expectation}; default: {parameter.default!r}]",
+            description=f"{parameter.description} [{parameter.expectation}; not given: params_file, else "
+            f"{parameter.default!r}]",
         )
         for parameter in PARAMETERS
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ import pytest
 from seg_perception.process.ros_environment import PROFILES_VARIABLE, free_domain_id, ros_process_environment
 from seg_perception.ros.parameters import PARAMETERS
 from test.seg_perception.tiny_bag import compressed_message, write_bag
-from test.seg_perception.tiny_model import write_tiny_model
+from test.seg_perception.tiny_model import INPUT_SIZE, tiny_labels, write_tiny_model
 
 ROOT = Path(__file__).parents[1]
 LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
@@ -30,8 +31,8 @@ needs_launch = pytest.mark.skipif(
 )
 
 
-def test_both_launch_files_are_there() -> None:
-    assert [path.name for path in LAUNCH_FILES] == ["demo.launch.py", "segmentation.launch.py"]
+def test_the_launch_files_are_there() -> None:
+    assert {path.name.partition(".")[0] for path in LAUNCH_FILES} >= {"demo", "evaluate", "segmentation"}
 
 
 @pytest.fixture(params=LAUNCH_FILES, ids=lambda path: path.name)
@@ -65,7 +66,7 @@ def test_every_argument_is_described_and_has_a_default(tree: ast.Module) -> None
 
 def test_executables_are_those_that_the_package_installs(tree: ast.Module) -> None:
     scripts = set(re.findall(r'"(\w+) = [\w.]+:main"', (ROOT / "setup.py").read_text(encoding="utf-8")))
-    nodes = calls(tree, "Node", "LifecycleNode")
+    nodes = calls(tree, "Node", "LifecycleNode", "ExecutableInPackage")
     assert nodes
     for call in nodes:
         package, executable = keyword(call, "package"), keyword(call, "executable")
@@ -189,6 +190,59 @@ def test_the_demo_plays_once_through_the_node_and_ends_by_itself(tmp_path: Path,
     assert "messages on 1 topics" in output
     assert "was required: shutting down" in output
     assert code == 0, output
+
+
+@needs_launch
+@pytest.mark.parametrize("how", ["play", "read"])
+def test_evaluate_scores_a_recording_either_way_and_ends_by_itself(
+    tmp_path: Path, environment: dict[str, str], how: str
+) -> None:
+    _needs_installed_package()
+    model = write_tiny_model(tmp_path / "tiny.onnx")
+    messages: list[tuple[str, int, Any]] = []
+    for n in range(4):
+        rgb = np.random.default_rng(n).integers(0, 256, (*INPUT_SIZE, 3), np.uint8)
+        stamp_ns = 10**9 + n * 200_000_000
+        messages.append(("/image", stamp_ns, compressed_message(rgb, stamp_ns, "png")))
+        messages.append(("/truth", stamp_ns, compressed_message(tiny_labels(rgb), stamp_ns, "png")))
+    bag, out = write_bag(tmp_path / "bag", messages), tmp_path / "out"
+    arguments = [f"how:={how}", f"bag:={bag}", f"model:={model}", "labels:=/truth", f"out:={out}", "video:=false"]
+    code, output = launched(
+        ["seg_perception", "evaluate.launch.py", *arguments], environment, tmp_path / "log.txt", None, 90.0
+    )
+    assert code == 0, output
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert report["pixel_accuracy"] == 1.0
+    assert report["frames_out"] >= 2  # a busy machine may let the node miss a frame
+    assert (out / "node.log").exists() == (how == "play")
+    assert (out / "video.mp4").exists() is False
+
+
+@needs_launch
+def test_evaluate_without_a_score_says_why_and_exits_with_1(tmp_path: Path, environment: dict[str, str]) -> None:
+    _needs_installed_package()
+    arguments = ["how:=read", f"bag:={tmp_path / 'gone.mcap'}", f"out:={tmp_path / 'out'}"]
+    code, output = launched(
+        ["seg_perception", "evaluate.launch.py", *arguments], environment, tmp_path / "log.txt", None
+    )
+    assert code == 1
+    assert "gone.mcap does not exist; give a rosbag2 folder" in output
+    assert "no score: seg_perception ended with exit code 2" in output
+
+
+@needs_launch
+@pytest.mark.parametrize("file", LAUNCH_FILES, ids=lambda path: path.name)
+def test_show_args_reads_well(tmp_path: Path, environment: dict[str, str], file: Path) -> None:
+    _needs_installed_package()
+    code, output = launched(["seg_perception", file.name, "--show-args"], environment, tmp_path / "log.txt", None)
+    assert code == 0, output
+    assert "Traceback" not in output
+    described = re.findall(r"^    '(\w+)':\n        (.+)\n", output, re.MULTILINE)
+    assert len(described) > 5
+    for name, text in described:
+        assert len(text) > 15, name
+        assert "no description given" not in text, name
+        assert "e+0" not in text, name  # a number that nobody reads
 
 
 def _needs_installed_package() -> None:

@@ -63,7 +63,7 @@ class Parameter:
             return f"one of: {', '.join(self.choices)}"
         if self.is_topic:
             return "a topic such as /camera/image_raw: words of letters, digits and _, not starting with a digit, between /"
-        return kind if self.minimum is None else f"{kind}, {self.minimum:g} to {self.maximum:g}"
+        return kind if self.minimum is None else f"{kind}, {self.minimum:.10g} to {self.maximum:.10g}"
 
     def problem(self, value: Value) -> str:
         """What is wrong with a value of the right type, in one line; empty if nothing is."""
@@ -306,7 +306,7 @@ def markdown() -> str:
         "|---|---|---|---|---|",
     ]
     for p in PARAMETERS:
-        limits = ", ".join(p.choices) if p.minimum is None else f"{p.minimum:g} to {p.maximum:g}"
+        limits = ", ".join(p.choices) if p.minimum is None else f"{p.minimum:.10g} to {p.maximum:.10g}"
         live = " *live*" if p.live else " *loadable*" if p.loadable else ""
         default = str(p.default).lower() if isinstance(p.default, bool) else str(p.default) or '""'
         lines.append(f"| `{p.name}` | {type(p.default).__name__} | `{default}` | {limits} | {p.description}{live} |")
