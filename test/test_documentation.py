@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks/README.md"])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "benchmarks/README.md"])
 MAPS = [ROOT / "docs/architecture.md", ROOT / "CONTRIBUTING.md"]
 TOP = ("bags", "benchmarks", "config", "docs", "launch", "models", "seg_models", "seg_onnx", "seg_perception", "test")
 PATH = re.compile(
