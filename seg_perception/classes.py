@@ -20,11 +20,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-import yaml
 
 from seg_perception.model.model_file import MAX_CLASSES, UNLABELLED
+from seg_perception.plain_yaml import PlainYamlError, read_plain_yaml
 
-MAX_FILE_BYTES = 1 << 20
+MAX_FILE_BYTES = 256 << 10  # MAX_CLASSES classes of long names several times
 KEYS = ("classes", "foreground", "confidence_threshold")
 CLASS_KEYS = ("of", "color", "confidence")
 
@@ -132,16 +132,9 @@ def read_class_map(
     path = Path(path)
     where = f"classes file {path}"
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise ClassMapError(f"{where} has {size} bytes, expected at most {MAX_FILE_BYTES}")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ClassMapError(f"{where} cannot be read: {error.strerror}; give the path of a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        if isinstance(error, ClassMapError):
-            raise
-        raise ClassMapError(f"{where} is no YAML: {' '.join(str(error).split())[:200]}") from error
+        content = read_plain_yaml(path, MAX_FILE_BYTES)
+    except PlainYamlError as error:
+        raise ClassMapError(f"{where} {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("classes"), dict):
         raise ClassMapError(f"{where} is not of the form `classes: {{ground: [floor, rug], ...}}`")
     defaults = {"confidence_threshold": confidence_threshold, "foreground": list(foreground)}

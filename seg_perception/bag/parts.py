@@ -6,11 +6,11 @@ import re
 from pathlib import Path, PurePath
 from typing import Any
 
-import yaml
+from seg_perception.plain_yaml import PlainYamlError, read_plain_yaml
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
 METADATA = "metadata.yaml"
-MAX_METADATA_BYTES = 16 << 20  # of the longest recordings' metadata a hundred times
+MAX_METADATA_BYTES = 4 << 20  # of the longest recordings' metadata ten times
 
 
 def storage_files(path: Path) -> list[Path]:
@@ -35,7 +35,7 @@ def missing_parts(path: Path) -> list[str]:
         try:
             listed = _listed(path / METADATA)
         except ValueError as error:
-            findings.append(f"{METADATA} cannot be used ({error})")
+            findings.append(f"{METADATA} cannot be used: {error}")
     if listed is not None:
         gone = [name for name in listed if name not in present]
         unlisted = sorted(set(present) - set(listed), key=_natural)
@@ -51,16 +51,24 @@ def missing_parts(path: Path) -> list[str]:
     return findings
 
 
+def metadata_problem(path: Path) -> str:
+    """Why no other reader should be given the metadata.yaml of a folder; empty where it may, or there is none."""
+    if (path / METADATA).is_file():
+        try:
+            _listed(path / METADATA)
+        except ValueError as error:
+            return f"{METADATA} cannot be used: {error}"
+    return ""
+
+
 def _listed(path: Path) -> list[str]:
     """File names in metadata.yaml. Raises ValueError, one line, where it has none."""
-    if path.stat().st_size > MAX_METADATA_BYTES:
-        raise ValueError(f"{path.stat().st_size} bytes, expected at most {MAX_METADATA_BYTES}")
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content: Any = read_plain_yaml(path, MAX_METADATA_BYTES)
         names = content["rosbag2_bagfile_information"]["relative_file_paths"]
         return [PurePath(str(name)).name for name in names]
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError) as error:
-        raise ValueError(" ".join(str(error).split())[:200]) from error
+    except PlainYamlError as error:
+        raise ValueError(f"it {error}") from error
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError("it has no rosbag2_bagfile_information with relative_file_paths") from error
 

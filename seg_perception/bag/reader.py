@@ -15,12 +15,15 @@ from typing import Any
 
 from rosbags.typesys import Stores, get_typestore
 
-from seg_perception.bag.parts import METADATA, STORAGE_SUFFIXES, missing_parts, storage_files
+from seg_perception.bag.parts import METADATA, STORAGE_SUFFIXES, metadata_problem, missing_parts, storage_files
 from seg_perception.bag.recovery import RawMessage, RecoveryError
-from seg_perception.bag.sources import SoundSource, Source, Topic, recover
+from seg_perception.bag.sources import SoundSource, Source, Topic, recover, shown_name
 from seg_perception.bag.storage_check import problem_of
 
 logger = logging.getLogger(__name__)
+
+MAX_DETAIL = 300  # letters of what other libraries say of damaged bytes, which they may quote
+
 
 class BagError(ValueError):
     """A recording cannot be read, or lacks what was asked for. The message is one line."""
@@ -113,7 +116,8 @@ class BagReader:
             raise BagError(f"bag {self.path} has no topic {name!r}; it has: {have}")
         topic = topics[name]
         if types and topic.type not in types:
-            raise BagError(f"topic {name} of bag {self.path} is {topic.type}, expected {' or '.join(types)}")
+            kind = shown_name(topic.type)
+            raise BagError(f"topic {name} of bag {self.path} is {kind}, expected {' or '.join(types)}")
         return topic
 
     def messages(self, topics: Collection[str] = ()) -> Iterator[BagMessage]:
@@ -174,8 +178,8 @@ class BagReader:
             return self._typestore.deserialize_cdr(message.data, message.type)
         except Exception as error:  # generated code: whatever indexing and unpacking raise
             raise MessageError(
-                f"message on {message.topic} at {message.time_ns} ns ({len(message.data)} bytes) is no whole "
-                f"{message.type}: {_one_line(error) or type(error).__name__}"
+                f"message on {shown_name(message.topic)} at {message.time_ns} ns ({len(message.data)} bytes) is no whole "
+                f"{shown_name(message.type)}: {_one_line(error) or type(error).__name__}"
             ) from error
 
 
@@ -188,8 +192,14 @@ def open_bag(path: str | Path) -> BagReader:
         BagError: there is none, or nothing in it can be read.
     """
     path = Path(path)
-    if not path.exists():
+    try:
+        is_there = path.exists()
+    except OSError as error:  # a folder on the way that may not be entered, or a name that is too long
+        raise BagError(f"bag {path} cannot be read: {error.strerror}") from error
+    if not is_there:
         raise BagError(f"bag {path} does not exist; give a rosbag2 folder, a .mcap or a .db3 file")
+    if not path.is_file() and not path.is_dir():
+        raise BagError(f"bag {path} is neither a file nor a folder; expected a rosbag2 folder, .mcap or .db3")
     if path.is_file() and path.suffix not in STORAGE_SUFFIXES:
         raise BagError(f"bag {path} is a {path.suffix or 'nameless'} file; expected a rosbag2 folder, .mcap or .db3")
     files = storage_files(path)
@@ -198,7 +208,7 @@ def open_bag(path: str | Path) -> BagReader:
     if path.is_file() and path.stat().st_size == 0:
         raise BagError(f"bag {path} is empty (0 bytes)")
     findings = missing_parts(path)
-    detail = next((problem for problem in map(problem_of, files) if problem), "")
+    detail = metadata_problem(path) or next((problem for problem in map(problem_of, files) if problem), "")
     if not detail:
         try:
             source = SoundSource(path, files)
@@ -224,4 +234,4 @@ def open_bag(path: str | Path) -> BagReader:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    return " ".join(str(error).split())[:MAX_DETAIL]

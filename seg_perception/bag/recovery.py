@@ -195,7 +195,7 @@ class SqliteRecovery:
                 rows = database.execute("SELECT id, name, type FROM topics").fetchall()
         except SQLITE_DAMAGE as error:
             raise RecoveryError(f"it is no readable rosbag2 database ({error})") from error
-        self._topics = {int(key): str(name) for key, name, _ in rows}
+        self._topics = {key: str(name) for key, name, _ in rows}
         self.contents.types = {str(name): str(kind) for _, name, kind in rows}
         for message in self._walk(self.contents):
             self.contents.add(message.topic, message.time_ns)
@@ -212,8 +212,11 @@ class SqliteRecovery:
                 for topic_id, time_ns, data in database.execute(
                     "SELECT topic_id, timestamp, data FROM messages NOT INDEXED ORDER BY rowid"
                 ):
-                    if topic_id in self._topics:
-                        yield RawMessage(self._topics[topic_id], int(time_ns), bytes(data))
+                    # Any column may hold any type: SQLite's are only a suggestion.
+                    if not isinstance(time_ns, int) or not isinstance(data, bytes):
+                        contents.damaged_places += 1
+                    elif topic_id in self._topics:
+                        yield RawMessage(self._topics[topic_id], time_ns, data)
             except SQLITE_DAMAGE:
                 contents.is_cut = True
 

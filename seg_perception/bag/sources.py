@@ -38,7 +38,12 @@ class Topic:
     offered_qos: OfferedQos | None = None
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.type}, {self.count} messages)"
+        return f"{shown_name(self.name)} ({shown_name(self.type)}, {self.count} messages)"
+
+
+def shown_name(name: str) -> str:
+    """A topic's or type's name for a message of one line: a damaged file may have anything there."""
+    return " ".join(name[:200].split())
 
 
 class Source(Protocol):
@@ -54,7 +59,12 @@ class Source(Protocol):
 
 
 class SoundSource:
-    """A recording that rosbags opens."""
+    """A recording that rosbags opens.
+
+    Raises:
+        ValueError: columns of a database hold something else than names, times and bytes, which SQLite allows; also from
+            `messages`. rosbags raises more, without a common class.
+    """
 
     def __init__(self, path: Path, files: Sequence[Path]) -> None:
         self.files = list(files)
@@ -64,6 +74,8 @@ class SoundSource:
             name: Topic(name, topic.msgtype or "mixed types", topic.msgcount, _offered_qos(topic.connections))
             for name, topic in self._reader.topics.items()
         }
+        if not all(isinstance(topic.name, str) and isinstance(topic.type, str) for topic in self.topics.values()):
+            raise ValueError("a topic's name or type is no text")
         has_messages = self._reader.message_count > 0
         self.start_ns = self._reader.start_time if has_messages else 0
         self.end_ns = self._reader.end_time - 1 if has_messages else 0  # rosbags counts to just after the last
@@ -72,6 +84,8 @@ class SoundSource:
         connections = [connection for connection in self._reader.connections if connection.topic in topics]
         if connections:
             for connection, time_ns, data in self._reader.messages(connections):
+                if not isinstance(time_ns, int) or not isinstance(data, bytes | memoryview):
+                    raise ValueError("a message without a time, or without bytes")
                 yield RawMessage(connection.topic, time_ns, data)
 
     def close(self) -> None:

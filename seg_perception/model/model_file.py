@@ -173,9 +173,13 @@ def read_model_info(path: str | Path) -> ModelInfo:
 
 
 def _read_header(path: Path) -> OnnxHeader:
-    if not path.exists():
+    try:
+        is_there, is_file = path.exists(), path.is_file()
+    except OSError as error:  # a folder on the way that may not be entered, or a name that is too long
+        raise ModelFileError(f"model file {_shown(path)} cannot be read: {error.strerror}") from error
+    if not is_there:
         raise ModelFileError(f"model file {path} does not exist; give the path of a deployment model (.onnx)")
-    if not path.is_file():
+    if not is_file:
         raise ModelFileError(f"model file {path} is not a file; give the path of a deployment model (.onnx)")
     try:
         return read_onnx_header(path)
@@ -183,6 +187,11 @@ def _read_header(path: Path) -> OnnxHeader:
         raise ModelFileError(f"model file {path} cannot be used: {error}; copy it again or {EXPORT_HINT}") from error
     except OSError as error:
         raise ModelFileError(f"model file {path} cannot be read: {error.strerror}") from error
+
+
+def _shown(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= 300 else text[:297] + "..."
 
 
 class _MetadataReader:

@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signals.add(signal.SIGHUP)
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # threads started from here on inherit it
     keep_freed_memory()
+    # The node says once what is wrong with a picture; OpenCV would say it of every single one.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     run = _Run(list(sys.argv if arguments is None else arguments))
     run.start()
     signal.sigwait(signals)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import yaml
+from seg_perception.plain_yaml import PlainYamlError, read_plain_yaml
+
+MAX_FILE_BYTES = 1 << 20  # of a whole robot's parameters ten times
 
 
 class ParameterFileError(ValueError):
@@ -27,11 +29,9 @@ def check_parameter_files(arguments: Sequence[str]) -> None:
 def _check(path: Path) -> None:
     form = "`NODE: {ros__parameters: {NAME: VALUE}}` with NODE such as /segmentation or /**"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ParameterFileError(f"parameter file {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParameterFileError(f"parameter file {path} is no YAML: {' '.join(str(error).split())}") from error
+        content = read_plain_yaml(path, MAX_FILE_BYTES)
+    except PlainYamlError as error:
+        raise ParameterFileError(f"parameter file {path} {error}") from error
     if not isinstance(content, dict) or not all(_has_parameters(value) for value in content.values()):
         raise ParameterFileError(f"parameter file {path} has no parameters of nodes; expected {form}")
 

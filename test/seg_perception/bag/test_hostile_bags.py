@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import shutil
 import sqlite3
@@ -16,7 +17,7 @@ import pytest
 import yaml
 
 from seg_perception.bag.evaluate import EvaluateOptions, evaluate_bag
-from seg_perception.bag.reader import BagError, open_bag
+from seg_perception.bag.reader import BagError, MessageError, open_bag
 from seg_perception.bag.storage_check import CHUNK, MAX_CHUNK_BYTES, MCAP_MAGIC, problem_of, unpack, zstd
 from test.seg_perception.broken_files import damaged
 from test.seg_perception.tiny_bag import COMPRESSED, image_message, write_bag
@@ -159,6 +160,52 @@ def test_a_view_in_place_of_a_table_is_refused_at_once(tmp_path: Path, name: str
     database.close()
     with pytest.raises(BagError, match=f"{name} is a view, expected a table"):
         open_bag(file)
+
+
+def test_columns_that_hold_no_time_or_bytes_are_left_out_and_told(tmp_path: Path) -> None:
+    """SQLite takes any type in any column; of a number, bytes() makes as many zeros."""
+    file = write_bag(tmp_path / "bag", images(0, 4), "sqlite3")
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        database.execute("UPDATE messages SET data = 8000000000 WHERE id = 2")
+        database.execute("UPDATE messages SET timestamp = 'soon' WHERE id = 3")
+        database.commit()
+    count, damage = read(file)
+    assert count == 2
+    assert "2 damaged places, left out" in damage
+
+
+def test_names_of_several_lines_are_told_in_one(tmp_path: Path) -> None:
+    """A damaged length takes what follows the name for a part of it."""
+    file = write_bag(tmp_path / "bag", images(0, 2), "sqlite3")
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        database.execute("UPDATE topics SET type = ?", ["sensor_msgs/msg/Image\nuint32 height\n" + "x" * 5000])
+        database.commit()
+    with open_bag(file) as bag:
+        (message, *_) = bag.messages()
+        with pytest.raises(MessageError) as unreadable:
+            bag.deserialize(message)
+        with pytest.raises(BagError) as missing:
+            bag.topic("/none")
+    for said in (str(unreadable.value), str(missing.value)):
+        assert len(said.splitlines()) == 1
+        assert len(said) < 1000
+
+
+def test_metadata_that_stands_for_gigabytes_is_given_to_nobody(tmp_path: Path) -> None:
+    folder = split_bag(tmp_path / "bag")
+    lines = ["a0: &a0 {a: 1}", *(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, 60))]
+    (folder / "metadata.yaml").write_text("\n".join(lines))
+    count, damage = read(folder)
+    assert count == 12
+    assert "metadata.yaml cannot be used: it has the alias *a0 in line 2" in damage
+
+
+def test_what_is_no_file_and_no_folder_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mcap")
+    with pytest.raises(BagError, match=r"pipe\.mcap is neither a file nor a folder"):
+        open_bag(tmp_path / "pipe.mcap")
+    with pytest.raises(BagError, match="cannot be read: File name too long"):
+        open_bag(tmp_path / ("a" * 5000))
 
 
 def test_one_unreadable_label_is_left_out_and_told(tmp_path: Path) -> None:

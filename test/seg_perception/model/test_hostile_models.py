@@ -59,6 +59,12 @@ def test_metadata_that_was_made_to_hurt_is_refused(tmp_path: Path, changes: dict
     assert message in refusal(write_tiny_model(tmp_path / "m.onnx", changes=changes))
 
 
+def test_a_name_that_no_file_can_have_is_refused_in_one_line() -> None:
+    with pytest.raises(ModelFileError, match=r"cannot be read: File name too long") as caught:
+        read_model_info("/nowhere/" + "a" * 5000)
+    assert len(str(caught.value)) < 400
+
+
 def test_millions_of_empty_fields_do_not_keep_the_reader_busy(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(write_tiny_model(tmp_path / "whole.onnx").read_bytes() + field(3, b"") * 10_000_000)
