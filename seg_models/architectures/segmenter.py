@@ -25,13 +25,14 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from seg_models.architectures.cnn_decoder import CnnDecoder
 from seg_models.architectures.linear import LinearDecoder
 from seg_models.backbones.vit import TokenBackbone, tokens_to_map
 from seg_models.losses import cross_entropy
 from seg_models.prediction import Prediction
 from seg_models.segmentation_model import SegmentationModel, pad_to_stride, upsample_and_crop
 
-DECODERS = ("mask", "linear")
+DECODERS = ("mask", "linear", "cnn", "fa_cnn")
 MASK_FORMS = ("released", "paper")
 
 
@@ -113,7 +114,9 @@ class Segmenter(SegmentationModel):
         backbone: a ViT or DeiT, small to large, of patch 8, 16 or 32; its last block is read.
         num_classes: K.
         image_size: (H, W) that the position embeddings are made for.
-        decoder: "mask" or "linear".
+        decoder: "mask", "linear", or of Table 11 "cnn" and "fa_cnn"; see `cnn_decoder.py`.
+        low_layer: of "fa_cnn", the block whose tokens join in, counted from 0. The text says "an intermediate layer"; None takes
+            the last of the first third, 3 of 12.
         decoder_layers: M (2; Table 11).
         decoder_width: D of the mask transformer; None takes the encoder's (Table 11: 768 for B; 384 is its cheaper row).
         decoder_heads: None gives 64 channels a head.
@@ -124,6 +127,7 @@ class Segmenter(SegmentationModel):
 
     Raises:
         ValueError: an unknown decoder or form, or a width that the heads do not divide.
+        BackboneError: a low layer that does not exist.
     """
 
     backbone: TokenBackbone
@@ -142,6 +146,7 @@ class Segmenter(SegmentationModel):
         decoder_drop_path_rate: float = 0.0,
         mask_form: str = "released",
         token_upsampling: int = 1,
+        low_layer: int | None = None,
     ) -> None:
         super().__init__(num_classes, image_size)
         if decoder not in DECODERS:
@@ -154,26 +159,24 @@ class Segmenter(SegmentationModel):
         heads = max(width // 64, 1) if decoder_heads is None else decoder_heads
         if heads < 1 or width % heads:
             raise ValueError(f"decoder_width {width} must be a multiple of decoder_heads {heads}")
-        backbone.set_taps((backbone.depth - 1,))
+        low_layer = max(backbone.depth // 3 - 1, 0) if low_layer is None else low_layer
+        last = backbone.depth - 1
+        backbone.set_taps((low_layer, last) if decoder == "fa_cnn" else (last,))
         self.backbone = backbone
         self.normalization = backbone.normalization
         self.stride = backbone.stride
         self.token_upsampling = token_upsampling
         self.masks_are_probabilities = decoder == "mask" and mask_form == "paper"
-        self.decoder: MaskTransformer | LinearDecoder = (
-            LinearDecoder(backbone.width, num_classes)
-            if decoder == "linear"
-            else MaskTransformer(
-                backbone.width,
-                num_classes,
-                width,
-                decoder_layers,
-                heads,
-                decoder_dropout,
-                decoder_drop_path_rate,
-                mask_form,
+        self.decoder: MaskTransformer | LinearDecoder | CnnDecoder
+        if decoder == "linear":
+            self.decoder = LinearDecoder(backbone.width, num_classes)
+        elif decoder == "mask":
+            dropout = (decoder_dropout, decoder_drop_path_rate)
+            self.decoder = MaskTransformer(
+                backbone.width, num_classes, width, decoder_layers, heads, *dropout, mask_form
             )
-        )
+        else:
+            self.decoder = CnnDecoder(backbone.width, num_classes, low=decoder == "fa_cnn")
 
     def forward(self, image: Tensor) -> Prediction:
         """Segment a batch.
@@ -188,6 +191,8 @@ class Segmenter(SegmentationModel):
         """
         padded = pad_to_stride(image, self.stride)
         taps, grid = self.backbone(padded)
+        if isinstance(self.decoder, CnnDecoder):
+            return Prediction(upsample_and_crop(self.decoder(taps, grid), padded, image))
         tokens = taps[0]  # z_L, (B, N, D)
         if self.token_upsampling > 1:
             rows, cols = grid[0] * self.token_upsampling, grid[1] * self.token_upsampling

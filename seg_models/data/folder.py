@@ -86,6 +86,12 @@ class FolderDataset(Dataset[tuple[Tensor, Tensor]]):
         self.images = [source.images[i] for source, i in self.places]
         self.masks = [source.masks[i] for source, i in self.places]
 
+    def keep(self, chosen: Sequence[int]) -> None:
+        """Leave out all but the images of these indices; they are counted anew, in this order."""
+        self.places = [self.places[i] for i in chosen]
+        self.images = [self.images[i] for i in chosen]
+        self.masks = [self.masks[i] for i in chosen]
+
     def __len__(self) -> int:
         return len(self.places)
 

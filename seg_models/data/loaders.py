@@ -10,13 +10,21 @@ from typing import Any
 
 import cv2
 import lightning
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from seg_models.data.camera import CameraAugmentation
 from seg_models.data.class_pixels import balanced_draw, class_pixels, class_weights
-from seg_models.data.folder import EpochShuffle, FolderDataset, FolderLoader, ResumableLoader, read_names
+from seg_models.data.folder import (
+    EpochShuffle,
+    FolderDataset,
+    FolderLoader,
+    ResumableLoader,
+    Transform,
+    read_names,
+)
 from seg_models.data.labels import LabelTable
 from seg_models.data.transforms import GREY, RandomScaleCropFlip, Resize
 from seg_models.losses import IGNORE
@@ -38,6 +46,7 @@ def augmentation(recipe: Recipe, mean: Sequence[float] = GREY) -> RandomScaleCro
             resize=tuple(recipe.data.resize) or None,
             max_class_share=recipe.data.max_class_share,
             photometric_distortion=recipe.data.photometric_distortion,
+            auto_augment=recipe.data.auto_augment,
             padding=tuple(mean),
             camera=CameraAugmentation(**dataclasses.asdict(recipe.data.camera)),
         )
@@ -60,8 +69,7 @@ def loaders(
         RecipeError: the recipe's augmentation is not as it should be, or its data do not fill a batch.
     """
     data, size = recipe.data, (recipe.model.image_size[0], recipe.model.image_size[1])
-    excluded = read_names(data.exclude) if data.exclude else frozenset()
-    train = FolderDataset(data.roots, data.train_split, augmentation(recipe, mean), recipe.seed, excluded, data.kind)
+    train = training_split(recipe, augmentation(recipe, mean))
     val = FolderDataset(data.val_roots or data.roots, data.val_split, Resize(size), kind=data.kind)
     if val.table.names != train.table.names:
         raise RecipeError(f"data.val_roots have other classes than data.roots: {val.table.names}, {train.table.names}")
@@ -83,6 +91,24 @@ def loaders(
     )
 
 
+def training_split(recipe: Recipe, transform: Transform | None = None) -> FolderDataset:
+    """The images that a recipe trains on, less those it leaves out.
+
+    Raises:
+        FolderDataError, LabelTableError: the recipe's data is not there or not as it should be.
+        RecipeError: a subset of more images than there are.
+    """
+    data = recipe.data
+    excluded = read_names(data.exclude) if data.exclude else frozenset()
+    train = FolderDataset(data.roots, data.train_split, transform, recipe.seed, excluded, data.kind)
+    if data.subset > len(train):
+        raise RecipeError(f"data.subset is {data.subset}; there are {len(train)} training images")
+    if data.subset:
+        # One order for a seed: a smaller subset lies in a larger one, so that sizes can be compared.
+        train.keep(sorted(np.random.default_rng(recipe.seed).permutation(len(train))[: data.subset].tolist()))
+    return train
+
+
 def loss_weights(recipe: Recipe) -> Tensor | None:
     """Weights of the classes in the loss, float32 (K,), as the recipe asks for them; None for none.
 
@@ -92,8 +118,7 @@ def loss_weights(recipe: Recipe) -> Tensor | None:
     data = recipe.data
     if data.class_weights == "none":
         return None
-    excluded = read_names(data.exclude) if data.exclude else frozenset()
-    train = FolderDataset(data.roots, data.train_split, excluded=excluded, kind=data.kind)
+    train = training_split(recipe)
     return torch.from_numpy(class_weights(class_pixels(train, len(train.table.names)), data.class_weights))
 
 

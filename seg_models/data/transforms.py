@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from seg_models.data.auto_augment import auto_augment
 from seg_models.data.camera import CameraAugmentation
 from seg_models.losses import IGNORE
 
@@ -46,6 +47,7 @@ class RandomScaleCropFlip:
         max_class_share: draw the place of the crop again while one class has this share of its labelled pixels or more,
             or while it has but one class; up to CROP_TRIES times. 0.75 in mmsegmentation (cat_max_ratio); 1 never does.
         photometric_distortion: change colours as in mmsegmentation instead of with the following.
+        auto_augment: change colours as in AutoAugment instead (Superpixel Transformer, IV-A).
         padding: RGB of what lies outside the image, put there after the change of colours. The papers pad with zeros behind
             the normalisation, which is the model's mean colour here. A mean with fractions makes the crop float32, so that
             exactly zero is left of it; whole numbers leave it uint8.
@@ -54,7 +56,7 @@ class RandomScaleCropFlip:
         hue_degrees: shift drawn from -+ the value.
 
     Raises:
-        ValueError: a scale, a resize, a share or a padding outside its range.
+        ValueError: a scale, a resize, a share or a padding outside its range, or two changes of colours.
     """
 
     size: tuple[int, int]
@@ -68,6 +70,7 @@ class RandomScaleCropFlip:
     photometric_distortion: bool = False
     padding: tuple[float, ...] = GREY
     camera: CameraAugmentation = NO_CAMERA
+    auto_augment: bool = False
 
     def __post_init__(self) -> None:
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
@@ -78,6 +81,8 @@ class RandomScaleCropFlip:
             raise ValueError(f"max_class_share is {self.max_class_share}; expected a number above 0 and at most 1")
         if len(self.padding) != 3 or not all(0 <= value <= 255 for value in self.padding):
             raise ValueError(f"padding is {list(self.padding)}; expected three values in 0..255")
+        if self.auto_augment and self.photometric_distortion:
+            raise ValueError("auto_augment and photometric_distortion are both on; expected one change of colours")
 
     def __call__(
         self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator
@@ -108,7 +113,10 @@ class RandomScaleCropFlip:
 
     def change_colours(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """What of the image is in the crop, uint8 (h, w, 3) -> the same size and type with other colours."""
-        image = distort(image, generator) if self.photometric_distortion else self.jitter(image, generator)
+        if self.auto_augment:
+            image = auto_augment(image, generator)
+        else:
+            image = distort(image, generator) if self.photometric_distortion else self.jitter(image, generator)
         return self.camera(image, generator)
 
     def draw_scale(self, height: int, width: int, generator: np.random.Generator) -> float:

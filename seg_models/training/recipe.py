@@ -64,6 +64,8 @@ class DataRecipe:
     # Folders that validation images are read from instead: to choose by images that are neither trained on nor reported.
     val_roots: list[Text] = field(default_factory=list)
     exclude: str = ""  # text file, a line for each training image (its name without the ending) that is left out
+    # This many training images, the same for one seed, are drawn once and no others are seen; 0: all (Segmenter, Table 5).
+    subset: Annotated[int, Range(0, 10**9)] = 0
     train_split: Text = "train"
     val_split: Text = "val"
     # (h, w) of a training crop; []: the model's image_size. Smaller crops make quicker steps, for the first part of a run.
@@ -75,6 +77,9 @@ class DataRecipe:
     # A crop is drawn again while one class fills this share of it or more, at most 10 times; 1: never.
     max_class_share: float = 1.0
     photometric_distortion: bool = False  # mmsegmentation's change of colours instead of the project's milder one
+    auto_augment: bool = (
+        False  # AutoAugment's changes of colours instead (Superpixel Transformer); nothing is moved by it
+    )
     camera: CameraRecipe = field(default_factory=CameraRecipe)  # after the change of colours
     batch_size: Annotated[int, Range(1, 65_536)] = 8  # of each process
     workers: Annotated[int, Range(0, 256)] = 2

@@ -29,6 +29,8 @@ from seg_models.segmentation_model import SegmentationModel, pad_to_stride, upsa
 # The released models normalise so on every backbone, AugReg's included, which were pre-trained with 0.5 / 0.5.
 IMAGENET: Normalization = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
 
+REGULARIZERS = ("purity", "norm")
+
 
 class AffinityHead(nn.Module):
     """4.2, "Embedding Regions": from a token map to the association of each cell's pixels with 3x3 regions.
@@ -77,6 +79,8 @@ class RegProxy(SegmentationModel):
             backbone's divided by it.
         multi_level: classify the tokens of layers L/2, 3L/4 and L, joined (Table 12), instead of layer L's alone.
         region_regularizer: weight of the loss on mixed regions, eq. 11 (Table 11); 0 as released.
+        regularizer_form: what of eq. 11's norm is minimised. "purity": one minus it; "norm": the norm itself, as printed. The
+            default is what the text says that it wants, see `mixed_regions`.
         affinity_conv: "depthwise", "full" or "none", the 3x3 convolution of the affinity head (Table 9).
 
     Raises:
@@ -95,12 +99,15 @@ class RegProxy(SegmentationModel):
         multi_level: bool = False,
         region_regularizer: float = 0.0,
         affinity_conv: str = "depthwise",
+        regularizer_form: str = "purity",
     ) -> None:
         super().__init__(num_classes, image_size)
         depth, stride = backbone.depth, backbone.stride
         convolutions = {"depthwise": True, "full": False, "none": None}
         if affinity_conv not in convolutions:
             raise ValueError(f"affinity_conv is {affinity_conv!r}; expected one of {', '.join(convolutions)}")
+        if regularizer_form not in REGULARIZERS:
+            raise ValueError(f"regularizer_form is {regularizer_form!r}; expected one of {', '.join(REGULARIZERS)}")
         region = (region_size[0], region_size[1])
         if not all(1 <= side <= stride for side in region):
             raise ValueError(
@@ -115,6 +122,7 @@ class RegProxy(SegmentationModel):
         self.superpixel_grid = backbone.grid
         self.region_size = region
         self.region_regularizer = region_regularizer
+        self.regularizer_form = regularizer_form
         levels = (depth // 2 - 1, 3 * depth // 4 - 1, depth - 1) if multi_level else (depth - 1,)
         backbone.set_taps((layers - 1, *levels))  # layers are counted from 1, blocks from 0
         self.affinity_head = AffinityHead(backbone.width, region, convolutions[affinity_conv])
@@ -170,7 +178,7 @@ class RegProxy(SegmentationModel):
             histogram = region_histogram(
                 prediction.aux["affinity"], labels, self.num_classes, self.region_size, self.stride
             )
-            terms["region_regularizer"] = self.region_regularizer * mixed_regions(histogram)
+            terms["region_regularizer"] = self.region_regularizer * mixed_regions(histogram, self.regularizer_form)
         return terms
 
 
@@ -213,15 +221,17 @@ def region_histogram(
     return nb.shift_to_owner(given, fill=0.0).sum(dim=1)
 
 
-def mixed_regions(histogram: Tensor) -> Tensor:
+def mixed_regions(histogram: Tensor, form: str = "purity") -> Tensor:
     """Table 11's regulariser on region histograms (B, R, C, K): scalar in [0, 1], 0 where every region has one class.
 
     The appendix says that the L2 norm of the L1-normalised histogram is minimised, but that norm is largest (1) for a
-    pure region; for "semantical homogeneity" it must grow. So 1 minus its mean over the labelled regions is returned.
+    pure region; for "semantical homogeneity" it must grow. So 1 minus its mean over the labelled regions is returned, or
+    with `form="norm"` the mean itself, as printed: 1 where every region has one class.
     """
     total = histogram.sum(dim=-1, keepdim=True)  # (B, R, C, 1)
     share = histogram / total.clamp(min=torch.finfo(histogram.dtype).tiny)
     # The small constant keeps the root's gradient finite at regions that gathered no label.
     norm = (share.square().sum(dim=-1) + 1e-12).sqrt()  # (B, R, C)
     labelled = total[..., 0] > 0
-    return ((1 - norm) * labelled).sum() / labelled.sum().clamp(min=1)
+    value = norm if form == "norm" else 1 - norm
+    return (value * labelled).sum() / labelled.sum().clamp(min=1)

@@ -39,12 +39,20 @@ class RSSeg(SegmentationModel):
             of the width and above it three eighths.
         expand_ratio: of the local separation blocks (Table 3: 2).
         groups: of the SASMs; None gives 64 channels a group (Table 3: 12 for B, 16 for L).
-        separations: number of SASMs, 2 in the paper; 1 and 0 are the ablations of Tables 5 and 4. Without any, the last
-            LSB's output is projected and added to the upsampled deep map.
-        matching_weights: of the query-to-region and the patch-to-region loss (eq. 16: 1 and 1).
+        separations: number of SASMs, 2 in the paper; 1 is in Table 5. Without any (0; Table 4, "+ decoupled two-pathway
+            network") the last LSB's output is projected and added to the upsampled deep map.
+        matching_weights: of the query-to-region and the patch-to-region loss (eq. 16: 1 and 1). With a weight of 0 a loss
+            is left out (Table 6).
+        pathway: False leaves out the second pathway and with it the SASMs: decoder and masks are on the transformer's own
+            grid (Table 4, "+ transformer decoder").
+        cross_attention: "discriminative"; "unnormalized" (Table 6, "w/o L2 normalization"); "vanilla", without matching losses
+            (Table 4, all rows before the last). See `DiscriminativeCrossAttention`.
+        filter_norm: of the SASMs' filters, "softmax" or "filter_norm" (Table 5).
+        local_operator: of the LSBs, "high_pass" or one of Table 8's; see `operators.py`.
+        fusion: of the pathway, "attention" or "add" (Table 7, the rows without "AF").
 
     Raises:
-        ValueError: a hybrid backbone, a patch, a block or a number of groups that does not fit.
+        ValueError: a hybrid backbone, a patch, a block, a form or a number of groups that does not fit.
     """
 
     backbone: TokenBackbone
@@ -60,6 +68,11 @@ class RSSeg(SegmentationModel):
         groups: int | None = None,
         separations: int = 2,
         matching_weights: tuple[float, float] = (1.0, 1.0),
+        pathway: bool = True,
+        cross_attention: str = "discriminative",
+        filter_norm: str = "softmax",
+        local_operator: str = "high_pass",
+        fusion: str = "attention",
     ) -> None:
         super().__init__(num_classes, image_size)
         if backbone.is_hybrid or backbone.patch_size % 4:
@@ -81,28 +94,32 @@ class RSSeg(SegmentationModel):
         self.normalization = backbone.normalization
         self.stride = backbone.stride
         self.matching_weights = matching_weights
+        self.has_pathway = pathway
 
         patch = backbone.patch_size
-        self.local_stride = patch // 2
-        self.overlapped_embedding = nn.Conv2d(3, width, patch, stride=patch // 2, padding=patch // 4)
-        self.copy_patch_embedding()
-        self.reduce = nn.Conv2d(width, local_width, 1)
-        self.path = LocalSeparationPath(local_width, (width,) * len(sampled_blocks), expand_ratio)
-
-        groups = max(width // 64, 1) if groups is None else groups
+        self.key_stride = patch // 2 if pathway else patch
+        self.separate = nn.ModuleList()
+        if pathway:
+            self.overlapped_embedding = nn.Conv2d(3, width, patch, stride=patch // 2, padding=patch // 4)
+            self.copy_patch_embedding()
+            self.reduce = nn.Conv2d(width, local_width, 1)
+            widths = (width,) * len(sampled_blocks)
+            self.path = LocalSeparationPath(local_width, widths, expand_ratio, local_operator, fusion)
+            groups = max(width // 64, 1) if groups is None else groups
+            self.separate.extend(
+                SpatiallyAdaptiveSeparation(width, local_width, groups, i == 0, filter_norm) for i in range(separations)
+            )
+            self.merge = nn.Identity() if separations else nn.Conv2d(local_width, width, 1)
         self.project = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
-        self.separate = nn.ModuleList(
-            SpatiallyAdaptiveSeparation(width, local_width, groups, guide_is_twice_as_large=i == 0)
-            for i in range(separations)
-        )
-        self.merge = nn.Identity() if separations else nn.Conv2d(local_width, width, 1)
-        self.decoder = RegionDecoder(width, num_classes)
+        self.decoder = RegionDecoder(width, num_classes, cross_attention)
+        self.matches_regions = cross_attention != "vanilla"
         self.project_embeddings = nn.Linear(width, width)
         self.mask_norm = nn.LayerNorm(num_classes)
 
     def copy_patch_embedding(self) -> None:
         """Start the overlapped embedding from the backbone's kernel (3.2.1); to be called again after loading one."""
-        self.overlapped_embedding.load_state_dict(self.backbone.vit.patch_embed.proj.state_dict())
+        if self.has_pathway:
+            self.overlapped_embedding.load_state_dict(self.backbone.vit.patch_embed.proj.state_dict())
 
     def forward(self, image: Tensor) -> Prediction:
         """Segment a batch.
@@ -112,24 +129,21 @@ class RSSeg(SegmentationModel):
                 and right, and the padding is cut off the scores.
 
         Returns:
-            Prediction with logits (B, K, H, W) and aux `queries` (B, K, D), `keys` (B, D, h, w) at half of the patch and
-            `inverse_scale`, which the matching losses supervise.
+            Prediction with logits (B, K, H, W) and aux `queries` (B, K, D), `keys` (B, D, h, w) at half of the patch (at
+            the patch without the pathway) and `inverse_scale`, which the matching losses supervise.
 
         Raises:
             ValueError: a batch of one image in training.
         """
         padded = pad_to_stride(image, self.stride)
         taps, grid = self.backbone(padded)
-        sampled = [tokens_to_map(tap, grid) for tap in taps[:-1]]  # Xg_i, (B, D, rows, cols)
-        local = self.reduce(self.overlapped_embedding(padded))  # Xl_0, (B, D_l, 2 rows, 2 cols)
-        before, last = self.path(local, sampled)  # the same
-
         deep = tokens_to_map(self.project(taps[-1]), grid)  # (B, D, rows, cols)
-        if len(self.separate) > 0:
-            deep = self.separate[0](deep, last)  # (B, D, 2 rows, 2 cols)
-        else:
-            up = F.interpolate(deep, size=last.shape[-2:], mode="bilinear", align_corners=False)
-            deep = up + self.merge(last)  # (B, D, 2 rows, 2 cols)
+        before: Tensor | None = None
+        if self.has_pathway:
+            sampled = [tokens_to_map(tap, grid) for tap in taps[:-1]]  # Xg_i, (B, D, rows, cols)
+            local = self.reduce(self.overlapped_embedding(padded))  # Xl_0, (B, D_l, 2 rows, 2 cols)
+            before, last = self.path(local, sampled)  # the same
+            deep = self.meet(deep, last)  # (B, D, 2 rows, 2 cols)
         embeddings, attention = self.decoder(deep.flatten(2).transpose(1, 2))  # (B, K, D)
         fine = self.separate[1](deep, before) if len(self.separate) > 1 else deep  # (B, D, 4 rows, 4 cols)
         patches = F.normalize(fine, dim=1)
@@ -143,19 +157,30 @@ class RSSeg(SegmentationModel):
         scores = tokens_to_map(masks, (fine.shape[-2], fine.shape[-1]))  # (B, K, 4 rows, 4 cols)
         return Prediction(upsample_and_crop(scores, padded, image), aux=aux)
 
+    def meet(self, deep: Tensor, last: Tensor) -> Tensor:
+        """Deep map (B, D, rows, cols) and last LSB's output (B, D_l, 2 rows, 2 cols) -> (B, D, 2 rows, 2 cols)."""
+        if len(self.separate) > 0:
+            return self.separate[0](deep, last)
+        return F.interpolate(deep, size=last.shape[-2:], mode="bilinear", align_corners=False) + self.merge(last)
+
     def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Eq. 16. Labels int64 (B, H, W); the matching losses see the one at each key's upper left corner."""
+        terms = {"cross_entropy": cross_entropy(prediction.logits, labels)}
+        if not self.matches_regions or not any(self.matching_weights):
+            return terms
         keys = prediction.aux["keys"]  # (B, D, h, w)
-        small = labels[:, :: self.local_stride, :: self.local_stride]  # (B, <= h, <= w)
+        small = labels[:, :: self.key_stride, :: self.key_stride]  # (B, <= h, <= w)
         small = F.pad(small, (0, keys.shape[3] - small.shape[2], 0, keys.shape[2] - small.shape[1]), value=IGNORE)
-        query_to_region, patch_to_region = region_matching_losses(
+        matching = region_matching_losses(
             prediction.aux["queries"],
             keys.flatten(2).transpose(1, 2),
             prediction.aux["inverse_scale"],
             small.flatten(1),
+            self.decoder.attention.normalizes,
         )
-        return {
-            "cross_entropy": cross_entropy(prediction.logits, labels),
-            "query_to_region": self.matching_weights[0] * query_to_region,
-            "patch_to_region": self.matching_weights[1] * patch_to_region,
-        }
+        for name, weight, value in zip(
+            ("query_to_region", "patch_to_region"), self.matching_weights, matching, strict=True
+        ):
+            if weight:
+                terms[name] = weight * value
+        return terms

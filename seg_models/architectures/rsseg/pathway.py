@@ -11,31 +11,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
+from seg_models.architectures.rsseg.operators import local_operator
 
-class LearnableHighPassFilter(nn.Module):
-    """LHF, eq. 5: a depth-wise convolution whose kernels sum to zero, whatever its weights are.
-
-    Args:
-        width: channels.
-        kernel_size: taps along a side; 5 in the paper.
-    """
-
-    def __init__(self, width: int, kernel_size: int = 5) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        # A spread of 1 makes kernels that differ: equal weights would give the kernel zero.
-        self.weight = nn.Parameter(torch.randn(width, 1, kernel_size, kernel_size))
-
-    def kernel(self) -> Tensor:
-        """Eq. 5: softmax over the taps minus their mean, (D, 1, k, k)."""
-        taps = self.weight.flatten(2).softmax(dim=2) - 1.0 / self.kernel_size**2  # (D, 1, k^2)
-        return taps.view_as(self.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, D, H, W) -> (B, D, H, W)."""
-        return F.conv2d(x, self.kernel(), padding=self.kernel_size // 2, groups=x.shape[1])
+FUSIONS = ("attention", "add")
 
 
 class LocalSeparationBlock(nn.Module):
@@ -44,13 +24,14 @@ class LocalSeparationBlock(nn.Module):
     Args:
         width: channels of input and output.
         expand_ratio: hidden channels over `width` (Table 3: 2; 4 for CSWin-T).
+        operator: what stands for the high-pass filters (Table 8), see `operators.local_operator`.
     """
 
-    def __init__(self, width: int, expand_ratio: int = 2) -> None:
+    def __init__(self, width: int, expand_ratio: int = 2, operator: str = "high_pass") -> None:
         super().__init__()
         hidden = expand_ratio * width
         self.expand = nn.Sequential(nn.Conv2d(width, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU())
-        self.high_pass = LearnableHighPassFilter(hidden)
+        self.high_pass = local_operator(operator, hidden)
         # The affine norm gives back the scale that the softmax takes from the kernels (3.3.1).
         self.rescale = nn.Sequential(nn.BatchNorm2d(hidden), nn.ReLU())
         self.reduce = nn.Sequential(nn.Conv2d(hidden, width, 1, bias=False), nn.BatchNorm2d(width))
@@ -84,17 +65,41 @@ class AttentionGuidedFusion(nn.Module):
         """Xl (B, D_l, H, W), Xg (B, D_g, h, w) -> Xl' (B, D_l, H, W).
 
         Raises:
-            ValueError: one image while training: batch statistics of 1x1 maps need two.
+            ValueError: one image while training, and no other process whose images count: batch statistics of 1x1 maps
+                need two.
         """
-        if self.training and local.shape[0] == 1:
+        if self.training and local.shape[0] == 1 and not self.shares_statistics():
             raise ValueError(
                 "a batch of 1 image in training; attention-guided fusion normalises 1x1 maps over the batch: "
-                "expected at least 2 images (drop the last incomplete batch)"
+                "expected at least 2 images (drop the last incomplete batch), or several processes with "
+                "trainer.sync_batchnorm"
             )
         pooled = torch.cat([local.mean((2, 3), keepdim=True), smooth.mean((2, 3), keepdim=True)], dim=1)
         # 1x1 convolution and bilinear resize commute; the projection runs where there are fewer values.
         up = F.interpolate(self.project(smooth), size=local.shape[-2:], mode="bilinear", align_corners=False)
         return self.attention(pooled) * local + up  # attention: (B, D_l, 1, 1)
+
+    def shares_statistics(self) -> bool:
+        """Whether the batch norms' statistics are those of several processes together."""
+        synchronised = all(isinstance(self.attention[i], nn.SyncBatchNorm) for i in (0, 3))
+        return synchronised and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+class AdditiveFusion(nn.Module):
+    """Table 7, the rows without "AF": the transformer's features are projected, enlarged and added.
+
+    Args:
+        local_width: D_l, channels of the local features.
+        global_width: D_g, channels of the transformer's features.
+    """
+
+    def __init__(self, local_width: int, global_width: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(global_width, local_width, 1)
+
+    def forward(self, local: Tensor, smooth: Tensor) -> Tensor:
+        """Xl (B, D_l, H, W), Xg (B, D_g, h, w) -> Xl' (B, D_l, H, W)."""
+        return local + F.interpolate(self.project(smooth), size=local.shape[-2:], mode="bilinear", align_corners=False)
 
 
 class LocalSeparationPath(nn.Module):
@@ -104,12 +109,29 @@ class LocalSeparationPath(nn.Module):
         width: D, channels of the path.
         global_widths: channels of each sampled feature map of the transformer, in order of depth.
         expand_ratio: of the blocks.
+        operator: of the blocks, see `LocalSeparationBlock`.
+        fusion: "attention" (AF, eq. 8 and 9) or "add" (Table 7, the rows without it).
+
+    Raises:
+        ValueError: an unknown operator or fusion.
     """
 
-    def __init__(self, width: int, global_widths: tuple[int, ...], expand_ratio: int = 2) -> None:
+    def __init__(
+        self,
+        width: int,
+        global_widths: tuple[int, ...],
+        expand_ratio: int = 2,
+        operator: str = "high_pass",
+        fusion: str = "attention",
+    ) -> None:
         super().__init__()
-        self.fusions = nn.ModuleList(AttentionGuidedFusion(width, g) for g in global_widths)
-        self.blocks = nn.ModuleList(LocalSeparationBlock(width, expand_ratio) for _ in range(len(global_widths) + 1))
+        if fusion not in FUSIONS:
+            raise ValueError(f"fusion is {fusion!r}; expected one of {', '.join(FUSIONS)}")
+        kind = AttentionGuidedFusion if fusion == "attention" else AdditiveFusion
+        self.fusions = nn.ModuleList(kind(width, g) for g in global_widths)
+        self.blocks = nn.ModuleList(
+            LocalSeparationBlock(width, expand_ratio, operator) for _ in range(len(global_widths) + 1)
+        )
 
     def forward(self, x: Tensor, sampled: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Xl_0 (B, D, H, W) and [Xg_i (B, D_i, h_i, w_i)] -> outputs of the last but one and of the last block."""

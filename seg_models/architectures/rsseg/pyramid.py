@@ -14,9 +14,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seg_models.architectures.rsseg.boundary import BOUNDARY_TARGETS, boundary_loss
 from seg_models.architectures.rsseg.pathway import LocalSeparationPath
 from seg_models.backbones.cswin import CSWinBackbone
-from seg_models.losses import IGNORE, cross_entropy
+from seg_models.losses import cross_entropy
 from seg_models.prediction import Prediction
 from seg_models.segmentation_model import SegmentationModel, pad_to_stride, upsample_and_crop
 
@@ -32,10 +33,17 @@ class RSSegPyramid(SegmentationModel):
         local_width: channels of the path; None takes Table 3's, 128 for CSWin-S and else those of stage 1.
         expand_ratio: of the local separation blocks; None takes Table 3's, 2 for CSWin-S and else 4.
         hidden_width: of the two-layer MLP.
-        boundary_weight: of the boundary loss (eq. 17: 0.4).
+        boundary_weight: of the boundary loss (eq. 17: 0.4); with 0 there is none (Table 7, the rows without "edge loss").
+        boundary_target: "classes", pixels beside one of another class, or "laplacian", STDC's, which the text refers to. The
+            default has no boundary where labels end or the image does, and both of its sides alike.
+        pathway: False leaves out the local path, and stage 1 stands for it: CSWin under the two-layer MLP, the baseline of
+            Tables 1 and 7. Two layers on the joined maps, not SegFormer's layer for each map and one on all of them: that
+            alone would cost 154 G, more than Table 7 has for the whole model.
+        local_operator: of the local separation blocks, "high_pass" or one of Table 8's; see `operators.py`.
+        fusion: of the path, "attention" or "add" (Table 7, the rows without "AF").
 
     Raises:
-        ValueError: an interval that does not divide the blocks of stage 3.
+        ValueError: an interval that does not divide the blocks of stage 3, or an unknown form.
     """
 
     backbone: CSWinBackbone
@@ -50,8 +58,14 @@ class RSSegPyramid(SegmentationModel):
         expand_ratio: int | None = None,
         hidden_width: int = 768,
         boundary_weight: float = 0.4,
+        boundary_target: str = "classes",
+        pathway: bool = True,
+        local_operator: str = "high_pass",
+        fusion: str = "attention",
     ) -> None:
         super().__init__(num_classes, image_size)
+        if boundary_target not in BOUNDARY_TARGETS:
+            raise ValueError(f"boundary_target is {boundary_target!r}; expected one of {', '.join(BOUNDARY_TARGETS)}")
         is_small = backbone.name == "cswin_small"
         blocks = backbone.shape.depths[2]
         if interval is None:
@@ -67,17 +81,20 @@ class RSSegPyramid(SegmentationModel):
         self.normalization = backbone.normalization
         self.stride = backbone.stride
         self.boundary_weight = boundary_weight
+        self.boundary_target = boundary_target
+        self.has_pathway = pathway
 
         channels = backbone.channels
-        self.reduce = nn.Identity() if local_width == channels[0] else nn.Conv2d(channels[0], local_width, 1)
-        self.path = LocalSeparationPath(
-            local_width, tuple(channels[backbone.stage_of[block]] for block in sampled), expand_ratio
-        )
+        if pathway:
+            self.reduce = nn.Identity() if local_width == channels[0] else nn.Conv2d(channels[0], local_width, 1)
+            sampled_widths = tuple(channels[backbone.stage_of[block]] for block in sampled)
+            self.path = LocalSeparationPath(local_width, sampled_widths, expand_ratio, local_operator, fusion)
+        local_width = local_width if pathway else channels[0]
         widths = (local_width, *channels[1:])
         # The first layer of the MLP in a share for each map: a sum of products is the product with the concatenation.
         self.fuse = nn.ModuleList(nn.Conv2d(c, hidden_width, 1, bias=i == 0) for i, c in enumerate(widths))
         self.classify = nn.Conv2d(hidden_width, num_classes, 1)
-        self.boundary = nn.Conv2d(local_width, 1, 1)
+        self.boundary = nn.Conv2d(local_width, 1, 1) if boundary_weight else None
 
     def forward(self, image: Tensor) -> Prediction:
         """Segment a batch.
@@ -87,14 +104,15 @@ class RSSegPyramid(SegmentationModel):
                 right, and the padding is cut off the scores.
 
         Returns:
-            Prediction with logits (B, K, H, W) and aux `boundary` (B, 1, H, W), scores before the sigmoid.
+            Prediction with logits (B, K, H, W) and, where there is a boundary loss, aux `boundary` (B, 1, H, W), scores
+            before the sigmoid.
 
         Raises:
             ValueError: a batch of one image in training.
         """
         padded = pad_to_stride(image, self.stride)
         stage1, *sampled, stage4 = self.backbone(padded)
-        _, local = self.path(self.reduce(stage1), sampled)  # (B, D_l, H/4, W/4)
+        local = self.path(self.reduce(stage1), sampled)[1] if self.has_pathway else stage1  # (B, D_l, H/4, W/4)
         hidden = None
         for fuse, x in zip(self.fuse, (local, sampled[0], sampled[-1], stage4), strict=True):
             # 1x1 convolution and bilinear resize commute.
@@ -102,47 +120,15 @@ class RSSegPyramid(SegmentationModel):
             hidden = share if hidden is None else hidden + share  # (B, 768, H/4, W/4)
         assert hidden is not None
         scores = self.classify(F.relu(hidden))  # (B, K, H/4, W/4)
-        boundary = upsample_and_crop(self.boundary(local), padded, image)
-        return Prediction(upsample_and_crop(scores, padded, image), aux={"boundary": boundary})
+        aux = {}
+        if self.boundary is not None:
+            aux["boundary"] = upsample_and_crop(self.boundary(local), padded, image)
+        return Prediction(upsample_and_crop(scores, padded, image), aux=aux)
 
     def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Eq. 17. Labels int64 (B, H, W)."""
-        return {
-            "cross_entropy": cross_entropy(prediction.logits, labels),
-            "boundary": self.boundary_weight * boundary_loss(prediction.aux["boundary"], labels),
-        }
-
-
-def boundaries(labels: Tensor) -> Tensor:
-    """Pixels whose 3x3 neighbourhood holds another class: int64 (B, H, W) -> bool (B, H, W).
-
-    Pixels without a label are no boundary and make none.
-    """
-    unknown = labels == IGNORE
-    values = labels.float()[:, None]  # (B, 1, H, W); class numbers below 2^24 are exact
-    top = F.max_pool2d(values.masked_fill(unknown[:, None], -1.0), 3, stride=1, padding=1)
-    bottom = -F.max_pool2d(-values.masked_fill(unknown[:, None], 1e6), 3, stride=1, padding=1)
-    return ((top > bottom) & ~unknown[:, None])[:, 0]
-
-
-def boundary_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross entropy plus dice, the loss that 3.6 adopts from STDC (Fan et al., 2021), over the labelled pixels.
-
-    STDC takes a class map's Laplacian at strides 1, 2 and 4 for boundaries; here they are `boundaries`, at stride 1.
-
-    Args:
-        scores: (B, 1, H, W), before the sigmoid.
-        labels: int64 (B, H, W) with IGNORE.
-
-    Returns:
-        scalar; 0 (with a gradient of 0) for a batch without any labelled pixel.
-    """
-    target = boundaries(labels).float().flatten(1)  # (B, H W)
-    known = (labels != IGNORE).float().flatten(1)
-    flat = scores.float().flatten(1)
-    entropy = F.binary_cross_entropy_with_logits(flat, target, weight=known, reduction="sum") / known.sum().clamp(min=1)
-    probability = flat.sigmoid() * known
-    overlap = (probability * target).sum(1)  # (B,)
-    dice = 1 - (2 * overlap + 1) / (probability.square().sum(1) + target.sum(1) + 1)  # (B,)
-    has_label = (known.sum(1) > 0).float()
-    return entropy + (dice * has_label).sum() / has_label.sum().clamp(min=1)
+        terms = {"cross_entropy": cross_entropy(prediction.logits, labels)}
+        if self.boundary is not None:
+            loss = boundary_loss(prediction.aux["boundary"], labels, self.boundary_target)
+            terms["boundary"] = self.boundary_weight * loss
+        return terms

@@ -66,11 +66,16 @@ class PixelFeatures(nn.Module):
 
 
 class Association(nn.Module):
-    """Eq. 5 before its softmax, of I^n = I^0 + the sum of weights^T values; the sum is not formed, as values meet S^n first."""
+    """Eq. 5 before its softmax, of I^n = I^0 + the sum of weights^T values; the sum is not formed, as values meet S^n first.
 
-    def __init__(self, near: Neighbours) -> None:
+    Args:
+        near: of the superpixels' grid.
+        gain: what scores are multiplied with beyond 1/sqrt(D).
+    """
+
+    def __init__(self, near: Neighbours, gain: float = 1.0) -> None:
         super().__init__()
-        self.near = near
+        self.near, self.gain = near, gain
 
     def forward(self, features: Tensor, superpixels: Tensor, updates: list[tuple[Tensor, Tensor]]) -> Tensor:
         """
@@ -82,7 +87,7 @@ class Association(nn.Module):
         Returns:
             (B, N, P, 9), BORDER outside the grid.
         """
-        near = self.near.of_cells(superpixels * superpixels.shape[-1] ** -0.5)  # (B, N, 9, D)
+        near = self.near.of_cells(superpixels * (self.gain * superpixels.shape[-1] ** -0.5))  # (B, N, 9, D)
         logits = near @ features.transpose(-1, -2)  # (B, N, 9, P)
         for weights, values in updates:
             logits = logits + (near @ values.transpose(-1, -2)) @ weights
@@ -113,7 +118,7 @@ class DeployedSuperpixelTransformer(AssociationModel):
         self.self_attention = nn.ModuleList(
             FoldedSelfAttention(cast("SelfAttentionBlock", block)) for block in model.self_attention
         )
-        self.association, self.classifier = Association(self.near), copy.deepcopy(model.classifier)
+        self.association, self.classifier = Association(self.near, model.score_gain), copy.deepcopy(model.classifier)
         self.eval().requires_grad_(False)
 
     def associate_features(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -91,7 +91,7 @@ class SuperpixelSide(nn.Module):
             mine, theirs = (weight.unflatten(0, (heads, -1)) for weight in (second, other))  # (H, D/H, D)
             return nn.Sequential(linear(first), nn.ReLU(), linear(scale * (theirs.mT @ mine).flatten(0, 1)))
 
-        scale = (layer.pixel_out.weight.shape[0] / heads) ** -0.5
+        scale = layer.score_gain * (layer.pixel_out.weight.shape[0] / heads) ** -0.5
         self.query = folded(layer.superpixel_query, weights_of(layer.pixel_key)[1], scale)
         self.key = folded(layer.superpixel_key, weights_of(layer.pixel_query)[1], scale)
         self.value = folded(layer.superpixel_value, layer.pixel_out.weight.t(), 1.0)

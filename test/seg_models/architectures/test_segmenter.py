@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from seg_models.architectures.linear import LinearDecoder
 from seg_models.architectures.segmenter import MaskTransformer, Segmenter
+from seg_models.backbones.timm_models import BackboneError
 from seg_models.build import ModelError, build_model
 from seg_models.losses import IGNORE, cross_entropy
 
@@ -143,3 +144,69 @@ def test_normalisation_is_half_for_vit_and_imagenet_for_deit():
 def test_bad_options_are_refused_with_what_was_expected(options, error, message):
     with pytest.raises(error, match=message):
         tiny(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "printed"),
+    [
+        ({"decoder": "linear"}, 0.1),
+        ({"decoder": "cnn"}, 1.4),
+        ({"decoder": "fa_cnn"}, 1.6),
+        ({"decoder_layers": 1}, 9),
+        ({}, 16),
+        ({"decoder_layers": 3}, 23),
+        ({"decoder_width": 384}, 4.2),
+    ],
+)
+def test_decoders_have_the_parameters_of_table_11(options, printed):
+    with torch.device("meta"):
+        model = build_model("segmenter", "deit_base_distilled_patch16_384", 150, (512, 512), **options)
+    millions = sum(p.numel() for p in model.decoder.parameters()) / 1e6
+    assert round(millions, len(str(printed).partition(".")[2])) == printed
+
+
+@pytest.mark.parametrize(("decoder", "taps"), [("cnn", (1,)), ("fa_cnn", (0, 1))])
+def test_convolutional_decoders_score_at_four_times_the_tokens_grid_and_train(decoder, taps):
+    model = tiny(decoder=decoder).train()
+    assert model.backbone.taps == taps  # the low layer is the last of the first third, at least the first
+    tokens, grid = model.backbone(picture(32, 48))
+    assert model.decoder(tokens, grid).shape == (2, 5, 16, 24)
+    labels = torch.ones(2, 30, 44, dtype=torch.int64)
+    torch.stack(list(model.loss(model(picture(30, 44)), labels).values())).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.decoder.parameters())
+
+
+def test_the_low_layer_of_the_fully_aggregated_decoder_can_be_chosen():
+    assert tiny(decoder="fa_cnn", low_layer=1).backbone.taps == (1, 1)
+    with pytest.raises(BackboneError, match="tap 9"):
+        tiny(decoder="fa_cnn", low_layer=9)
+
+
+def test_a_patch_that_is_classified_has_one_score_and_learns_its_histogram():
+    """RegProxy, Table 1: without the bilinear upsampling the loss is that of eq. 1's soft labels."""
+    model = tiny(name="linear", upsampling="nearest")
+    with torch.no_grad():
+        scores = model(picture(30, 44)).logits  # (2, 5, 30, 44), patches of 8
+    assert torch.equal(scores[..., :8, :8], scores[..., :1, :1].expand(-1, -1, 8, 8))
+    labels = torch.zeros(2, 32, 48, dtype=torch.int64)
+    labels[:, :, 20:] = 3  # cuts the third column of patches in two
+    with torch.no_grad():
+        whole = model(picture(32, 48))
+        loss = model.loss(whole, labels)["cross_entropy"]
+    histograms = F.one_hot(labels, 5).unflatten(2, (6, 8)).unflatten(1, (4, 8)).double().mean((2, 4))  # (2, 4, 6, 5)
+    patches = whole.logits[..., ::8, ::8].permute(0, 2, 3, 1).flatten(0, 2)
+    torch.testing.assert_close(loss, F.cross_entropy(patches, histograms.flatten(0, 2).float()), atol=1e-6, rtol=1e-5)
+
+
+def test_setrs_naive_head_is_two_1x1_convolutions():
+    model = tiny(name="linear", hidden_width=7).train()
+    kernels = [m.kernel_size for m in model.decoder.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert kernels == [(1, 1), (1, 1)]
+    model.loss(model(picture(32, 48)), torch.ones(2, 32, 48, dtype=torch.int64))["cross_entropy"].backward()
+    assert all(p.grad is not None for p in model.decoder.parameters())
+    for options, message in (
+        ({"hidden_width": 0}, "hidden_width is 0"),
+        ({"upsampling": "area"}, "upsampling is 'area'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tiny(name="linear", **options)

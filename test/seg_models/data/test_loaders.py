@@ -114,3 +114,19 @@ def test_listed_images_are_left_out_of_training_alone(tmp_path):
         loaders(dataclasses.replace(made, data=data))
     with pytest.raises(FolderDataError, match="no list of images at"):
         loaders(dataclasses.replace(made, data=dataclasses.replace(data, exclude=str(tmp_path / "none.txt"))))
+
+
+def test_a_subset_is_drawn_once_by_the_seed_and_lies_in_every_larger_one(tmp_path):
+    made = recipe(tmp_path, batch_size=1)
+
+    def chosen(count: int, seed: int = 0) -> set[str]:
+        asked = dataclasses.replace(made, seed=seed, data=dataclasses.replace(made.data, subset=count))
+        loader, val, _ = loaders(asked)
+        assert len(loader.dataset) == count
+        assert len(val.dataset) == 5  # what is validated on stays whole
+        return {image.stem for image in loader.dataset.images}
+
+    assert chosen(2) < chosen(4) == chosen(4)
+    assert len({frozenset(chosen(2, seed)) for seed in range(8)}) > 1
+    with pytest.raises(RecipeError, match="subset is 7; there are 6 training images"):
+        chosen(7)

@@ -182,9 +182,17 @@ def test_regulariser_is_zero_for_pure_regions_largest_for_even_mixtures_and_off_
     assert mixed_regions(mixed).item() == pytest.approx(1 - 0.5**0.5)
     assert mixed_regions(torch.cat([mixed, empty], dim=2)).item() == pytest.approx(1 - 0.5**0.5)
     assert mixed_regions(empty).item() == 0
+    # As printed, the norm itself: largest where regions are pure.
+    assert mixed_regions(torch.cat([pure, empty], dim=2), "norm").item() == pytest.approx(1)
+    assert mixed_regions(mixed, "norm").item() == pytest.approx(0.5**0.5)
+    assert mixed_regions(empty, "norm").item() == 0
     labels = torch.zeros(2, 64, 96, dtype=torch.long)
     labels[:, :, 40:] = 1
     assert set(tiny().loss(tiny()(picture(64, 96)), labels)) == {"cross_entropy"}
+    printed = tiny(region_regularizer=0.5, regularizer_form="norm").train()
+    assert 0.25 < printed.loss(printed(picture(64, 96)), labels)["region_regularizer"].item() <= 0.5
+    with pytest.raises(ValueError, match="regularizer_form is 'l2'; expected one of purity, norm"):
+        tiny(regularizer_form="l2")
     model = tiny(region_regularizer=0.5).train()
     terms = model.loss(model(picture(64, 96)), labels)
     assert 0 < terms["region_regularizer"].item() < 0.5

@@ -15,7 +15,8 @@ from seg_models.architectures.rsseg.decoder import (
     region_matching_losses,
 )
 from seg_models.architectures.rsseg.model import RSSeg
-from seg_models.architectures.rsseg.pathway import AttentionGuidedFusion, LearnableHighPassFilter, LocalSeparationBlock
+from seg_models.architectures.rsseg.operators import LearnableHighPassFilter
+from seg_models.architectures.rsseg.pathway import AttentionGuidedFusion, LocalSeparationBlock
 from seg_models.build import ModelError, build_model
 from seg_models.losses import IGNORE
 

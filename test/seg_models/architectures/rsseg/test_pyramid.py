@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seg_models.architectures.rsseg.pyramid import boundaries, boundary_loss
+from seg_models.architectures.rsseg.boundary import boundaries, boundary_loss
 from seg_models.backbones.cswin import CSWinShape
 from seg_models.build import build_model
 from seg_models.losses import IGNORE

@@ -40,6 +40,8 @@ VARIANTS = {
     "pixels as coarse as superpixels": {"pixel_stride": 32},
     "position on another grid": {"pixel_stride": 16},
     "narrower than a stage that grows": {"pixel_stride": 4, "superpixel_stride": 16, "width": 16},
+    "hypercolumn of MLPs": {"hypercolumn": "mlp"},
+    "scores as printed": {"scale_scores": False},
     "padded image": {"size": (70, 90)},
     "one superpixel": {"size": (32, 32)},
     "a row of superpixels": {"size": (32, 160)},
