@@ -31,11 +31,13 @@ class Painted:
         confidence: uint8 [H, W], its softmax probability x 255, rounded; 0 in such cells.
         superpixels: uint16 [H, W], raster index of the neighbour with the largest association, the first of several; the
             pixel's own cell where scores are not finite.
+        class_logits: float [R, C, K], what was painted, where an engine did it; the engine's own until its next run.
     """
 
     labels: np.ndarray | None
     confidence: np.ndarray | None
     superpixels: np.ndarray | None
+    class_logits: np.ndarray | None = None
 
 
 class Painter:

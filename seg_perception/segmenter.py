@@ -37,12 +37,15 @@ class Segmentation:
         confidence: uint8 [H, W], probability of that class x 255; None where not asked for.
         superpixels: uint16 [H, W], raster index in the model's superpixel grid; None where not asked for or where the
             model has none.
+        class_logits: float [R, C, K], the superpixels' class scores; None for models of the form `labels`. The engine's own,
+            until the next image.
         timings_ms: milliseconds spent in each of STAGES.
     """
 
     labels: np.ndarray
     confidence: np.ndarray | None = None
     superpixels: np.ndarray | None = None
+    class_logits: np.ndarray | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -100,6 +103,11 @@ class Segmenter:
         return self._engine.description + self._chosen
 
     @property
+    def holds_device(self) -> bool:
+        """Whether it holds memory of a device besides the processor."""
+        return self._open and self._engine.holds_device
+
+    @property
     def engine_problem(self) -> str:
         """Why another engine runs than was asked for, in one line; empty where that is not so."""
         return self._engine.problem
@@ -146,6 +154,8 @@ class Segmenter:
         want_confidence: bool = True,
         want_superpixels: bool = True,
         on_labels: Callable[[Segmentation], None] | None = None,
+        size: tuple[int, int] | None = None,
+        smooth: Callable[[dict[str, np.ndarray], np.ndarray], dict[str, np.ndarray]] | None = None,
     ) -> Segmentation:
         """Segment one image.
 
@@ -153,6 +163,9 @@ class Segmenter:
             image_rgb: uint8 [H, W, 3], RGB, any size; rows may be padded. It is only read.
             want_confidence, want_superpixels: leave out what nobody needs; it is not computed.
             on_labels: called with labels and superpixels before the confidence is made; what it takes counts in no stage.
+            size: (H, W) of the result; None: the image's.
+            smooth: for the form `association`: (outputs of one image, the network's input [H, W, 3]) -> the outputs to paint.
+                They are then painted on the processor.
 
         Raises:
             ValueError: not such an array.
@@ -165,13 +178,17 @@ class Segmenter:
         start = perf_counter()
         self._fill_input(image_rgb)
         prepared = perf_counter()
-        size = (image_rgb.shape[0], image_rgb.shape[1])
+        size = size or (image_rgb.shape[0], image_rgb.shape[1])
         want_superpixels = want_superpixels and self.info.has_superpixels
-        painted = self._engine.infer_painted(self._input, size, want_confidence, want_superpixels)
-        if painted is not None:
-            return self._painted_by_the_engine(painted, prepared - start, perf_counter() - prepared, on_labels)
+        if smooth is None or self._painter is None:
+            painted = self._engine.infer_painted(self._input, size, want_confidence, want_superpixels)
+            if painted is not None:
+                return self._painted_by_the_engine(painted, prepared - start, perf_counter() - prepared, on_labels)
         outputs = self._engine.infer(self._input)
         inferred = perf_counter()
+        if smooth is not None and self._painter is not None:
+            smoothed = smooth({name: array[0] for name, array in outputs.items()}, self._input[0])
+            outputs = {name: array[None] for name, array in smoothed.items()}
         make = self._enlarge if self._painter is None else self._paint
         timings_ms = {"preprocess": 1e3 * (prepared - start), "infer": 1e3 * (inferred - prepared), "paint": 0.0}
         if on_labels is None:
@@ -199,7 +216,7 @@ class Segmenter:
         """What the engine's device has painted; that counts as inference, in which it cannot be told apart."""
         assert painted.labels is not None
         timings_ms = {"preprocess": 1e3 * preprocess_s, "infer": 1e3 * infer_s, "paint": 0.0}
-        result = Segmentation(painted.labels, None, painted.superpixels, timings_ms)
+        result = Segmentation(painted.labels, None, painted.superpixels, painted.class_logits, timings_ms)
         if on_labels is not None:
             on_labels(result)
         result.confidence = painted.confidence
@@ -217,7 +234,10 @@ class Segmenter:
         except ValueError as error:
             raise EngineError(f"model {self.info.name} gave other outputs than its file declares: {error}") from error
         return Segmentation(
-            _NOTHING if painted.labels is None else painted.labels, painted.confidence, painted.superpixels
+            _NOTHING if painted.labels is None else painted.labels,
+            painted.confidence,
+            painted.superpixels,
+            outputs["class_logits"][0],
         )
 
     def _enlarge(

@@ -65,6 +65,11 @@ class Engine(ABC):
         """Version, device and settings in one line, for logs and reports."""
 
     @property
+    def holds_device(self) -> bool:
+        """Whether, while it is open, it holds memory of a device besides the processor."""
+        return False
+
+    @property
     def problem(self) -> str:
         """Why this runs less well than it was asked to, in one line; empty where it does not."""
         return ""

@@ -68,6 +68,10 @@ class ChangeoverEngine(Engine):
         return f"{self._active.description} ({self.problem or f'until {self._state()}'})"
 
     @property
+    def holds_device(self) -> bool:
+        return self._active is not None and self._active.holds_device
+
+    @property
     def problem(self) -> str:
         if self._problem:
             return f"{self._wanted.name} failed: {self._problem}"

@@ -57,6 +57,10 @@ class OnnxRuntimeEngine(Engine):
         threads = f"{self.threads} threads" if self.threads else "default threads"
         self._description = f"onnxruntime {onnxruntime.__version__} {used}, {threads}, {self.precision}"
 
+    @property
+    def holds_device(self) -> bool:
+        return self._session is not None and self._session.get_providers()[0] != "CPUExecutionProvider"
+
     def infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
         if self._session is None:
             raise EngineError("engine onnxruntime is not open; call open() first")

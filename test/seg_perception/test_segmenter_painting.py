@@ -84,3 +84,36 @@ def test_an_output_of_another_shape_than_declared_is_named(tmp_path: Path, name:
         pytest.raises(EngineError, match=r"gave other outputs than its file declares: association is \[3, 4, 4, 9\]"),
     ):
         segmenter(np.zeros((*INPUT_SIZE, 3), np.uint8))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_have_the_size_that_is_asked_for(model: Path, kind: str) -> None:
+    rgb = cells_image().repeat(2, 0).repeat(2, 1)
+    with Segmenter(model, kind, threads=1) as segmenter:
+        result = segmenter.segment(rgb, size=INPUT_SIZE)
+    assert {mask.shape for mask in (result.labels, result.confidence, result.superpixels)} == {INPUT_SIZE}
+    np.testing.assert_array_equal(result.labels, tiny_labels(cells_image()))
+
+
+def test_class_scores_of_the_superpixels_come_with_the_masks(model: Path) -> None:
+    with Segmenter(model, "onnxruntime") as segmenter:
+        result = segmenter.segment(cells_image())
+        assert result.class_logits is not None
+        np.testing.assert_array_equal(result.class_logits.argmax(-1), tiny_labels(cells_image())[::8, ::8])
+
+
+def test_what_a_smoother_gives_is_painted(model: Path) -> None:
+    seen: list[tuple[dict[str, tuple[int, ...]], tuple[int, ...]]] = []
+
+    def always_class_2(outputs: dict[str, np.ndarray], network: np.ndarray) -> dict[str, np.ndarray]:
+        seen.append(({name: array.shape for name, array in outputs.items()}, network.shape))
+        logits = np.zeros_like(outputs["class_logits"])
+        logits[..., 2] = 20
+        return {"association": outputs["association"], "class_logits": logits}
+
+    with Segmenter(model, "openvino") as segmenter:
+        result = segmenter.segment(cells_image(), smooth=always_class_2)
+    assert seen == [({"association": (*GRID, 4, 9), "class_logits": (*GRID, 4)}, (*INPUT_SIZE, 3))]
+    assert (result.labels == 2).all()
+    assert result.class_logits is not None
+    assert (result.class_logits.argmax(-1) == 2).all()

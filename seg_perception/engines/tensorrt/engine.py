@@ -151,7 +151,14 @@ class TensorRtEngine(Engine):
             self._paint_on_the_processor(error)
             return None
         masks = executor.run_painted({"image": image}, size, confidence, superpixels)
-        return Painted(**{name: masks[name].copy() if name in masks else None for name in PLANES})
+        return Painted(
+            **{name: masks[name].copy() if name in masks else None for name in PLANES},
+            class_logits=executor.buffers["class_logits"].array[0],
+        )
+
+    @property
+    def holds_device(self) -> bool:
+        return self._executor is not None
 
     @property
     def problem(self) -> str:

@@ -286,6 +286,9 @@ class Executor:
         def enqueue() -> None:
             self._enqueue_engine()
             stage.enqueue(confidence, superpixels)
+            scores = self.buffers["class_logits"]  # of the superpixels: some kilobytes
+            if not scores.mapped:
+                self._cuda.copy_to_host(scores.host, scores.device, scores.array.nbytes, self._stream)
 
         return self._work((size, confidence, superpixels), enqueue)
 

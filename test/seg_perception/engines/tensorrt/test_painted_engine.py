@@ -119,7 +119,11 @@ def test_masks_painted_on_the_device_are_those_of_the_processor_and_graphs_run_f
             came = engine.infer_painted(image(seed), SIZE, True, True)
             assert came is not None
             assert bench.cuda.graph_launches - before == (seed > 0)
-            assert_same(came, bench.expected(engine.infer(image(seed)), SIZE))
+            assert came.class_logits is not None
+            scores = came.class_logits.copy()
+            outputs = engine.infer(image(seed))
+            np.testing.assert_array_equal(scores, outputs["class_logits"][0])
+            assert_same(came, bench.expected(outputs, SIZE))
         kept = came.labels.copy()
         engine.infer_painted(image(9), SIZE, True, True)
         np.testing.assert_array_equal(came.labels, kept)  # the result is the caller's
@@ -131,8 +135,8 @@ def test_only_what_is_wanted_comes_back(bench: Bench, confidence: bool, superpix
     with bench.engine() as engine:
         copies = bench.cuda.calls.count("cudaMemcpyAsync")
         engine.infer_painted(image(), INPUT_SIZE, confidence, superpixels)
-        # The image in, labels and what else is wanted out; association and class scores stay on the device.
-        assert bench.cuda.calls.count("cudaMemcpyAsync") - copies == 2 + confidence + superpixels
+        # The image in; class scores, some kilobytes, labels and what else is wanted out; association stays on the device.
+        assert bench.cuda.calls.count("cudaMemcpyAsync") - copies == 3 + confidence + superpixels
         came = engine.infer_painted(image(), INPUT_SIZE, confidence, superpixels)
         assert came is not None
         assert (came.confidence is not None, came.superpixels is not None) == (confidence, superpixels)
