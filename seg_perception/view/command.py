@@ -76,9 +76,11 @@ def run(options: argparse.Namespace) -> int:
         _view(options, chosen, counts)
     except KeyboardInterrupt:
         print("", file=sys.stderr)
-    print(counts.summary())
-    if options.record is not None:
-        print(f"recording   {options.record}; look at it with: rerun {options.record}")
+    finally:
+        if counts.shown:
+            print(counts.summary())
+            if options.record is not None:
+                print(f"recording   {options.record}; look at it with: rerun {options.record}")
     return 0
 
 

@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
+from types import TracebackType
 from typing import Any
 
 import cv2
@@ -21,7 +23,10 @@ FILE_SUFFIX = ".rrd"
 SERVE_LOCALLY = "127.0.0.1:9876"
 # What viewer and server keep of a run that is long; the oldest goes first.
 VIEWER_MEMORY, SERVER_MEMORY = "2GiB", "256MiB"
-FLUSH_S = 10.0  # a viewer that has gone must not hold up the end
+# Now and then it is waited until everything is out, so that no more than this piles up in memory where a viewer is slow. One
+# that takes nothing for so long has gone.
+SETTLE_EVERY_S = 0.5
+GONE_AFTER_S = 10.0
 MOST_POINTS = 50_000  # of a frame; more are thinned out evenly
 
 IMAGE, LABELS, SUPERPIXELS, CONFIDENCE = "camera/image", "camera/labels", "camera/superpixels", "camera/confidence"
@@ -30,6 +35,10 @@ POINTS, LATENCY, COUNTS, LOG = "points", "latency", "counts", "log"
 
 class ViewerError(ValueError):
     """There is nothing to look with. One line: what is missing, and what to do."""
+
+
+class ViewerGoneError(ViewerError):
+    """What is recorded does not get out any more: the viewer was closed or cannot be reached, or the disk is full."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class ViewRecording:
         jpeg_quality: of the camera's images, 1..100; 0: they are kept as they are.
 
     Raises:
-        ViewerError: Rerun is not installed, or what is to be shown with cannot be reached.
+        ViewerError: Rerun is not installed, or what is to be shown with cannot be reached. `at` raises ViewerGoneError.
     """
 
     def __init__(self, outlet: Outlet, clock: Clock, jpeg_quality: int = 90) -> None:
@@ -66,6 +75,9 @@ class ViewRecording:
         self._clock = clock
         self._jpeg_quality = jpeg_quality
         self._recording: Any = self._rr.RecordingStream("seg_perception")
+        self._settled_s = monotonic()
+        self._gone = False
+        self._targets: list[str] = []
         self.address = ""
         try:
             self._open(outlet)
@@ -74,20 +86,21 @@ class ViewRecording:
         except (RuntimeError, OSError, ValueError) as error:  # all that Rerun raises
             raise ViewerError(f"the view cannot be opened: {' '.join(str(error).split())}") from error
         self._recording.log(POINTS, self._rr.ViewCoordinates.RDF, static=True)
+        self._settle()
 
     def __enter__(self) -> ViewRecording:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
-        """Write out what is on its way."""
-        try:
-            self._recording.flush(timeout_sec=FLUSH_S)
-        except (RuntimeError, ValueError) as error:
-            logger.warning("the end of the view did not get through: %s", " ".join(str(error).split()))
-        self._recording.disconnect()
+        """Write out what is on its way. Raises ViewerGoneError where that does not get out."""
+        if not self._gone:
+            self._settle()
+            self._recording.disconnect()
 
     def classes(self, names: Sequence[str], palette: np.ndarray) -> None:
         """Names and colours of the labels' ids.
@@ -114,6 +127,8 @@ class ViewRecording:
             stamp_ns: by the source's clock; None: it has none.
             frame: number of the picture; None: it is not counted here.
         """
+        if monotonic() - self._settled_s >= SETTLE_EVERY_S:
+            self._settle()
         self._recording.reset_time()
         if frame is not None:
             self._recording.set_time("frame", sequence=frame)
@@ -163,17 +178,31 @@ class ViewRecording:
         logger.warning("%s", text)
         self._recording.log(LOG, self._rr.TextLog(text, level="WARN"))
 
+    def _settle(self) -> None:
+        try:
+            self._recording.flush(timeout_sec=GONE_AFTER_S)
+        except (RuntimeError, ValueError) as error:
+            self._gone = True
+            raise ViewerGoneError(
+                f"nothing gets out to {' and '.join(self._targets)} any more: {' '.join(str(error).split())}; does the "
+                "viewer run, has the disk room?"
+            ) from error
+        self._settled_s = monotonic()
+
     def _open(self, outlet: Outlet) -> None:
         rr, sinks = self._rr, []
         if outlet.file is not None:
             sinks.append(rr.FileSink(_writable(outlet.file)))
+            self._targets.append(str(outlet.file))
         if outlet.serve:
             host, port = _address(outlet.serve)
             sinks.append(rr.GrpcServerSink(host, port, server_memory_limit=SERVER_MEMORY))
             self.address = f"rerun+http://{host}:{port}/proxy"
+            self._targets.append(f"those who look at {self.address}")
         if outlet.connect:
             sinks.append(rr.GrpcSink(outlet.connect))
             self.address = outlet.connect
+            self._targets.append(f"the viewer at {outlet.connect}")
         if outlet.window:
             if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
                 raise ViewerError(
@@ -182,6 +211,7 @@ class ViewRecording:
                 )
             rr.spawn(connect=False, memory_limit=VIEWER_MEMORY, hide_welcome_screen=True)
             sinks.append(rr.GrpcSink())
+            self._targets.append("the viewer's window")
         rr.set_sinks(*sinks, default_blueprint=self._layout(), recording=self._recording)
 
     def _layout(self) -> Any:
@@ -207,6 +237,7 @@ class ViewRecording:
 
 
 def _rerun() -> Any:
+    os.environ.setdefault("RUST_LOG", "error")  # its other lines say nothing that ours do not
     try:
         import rerun
     except ImportError as error:

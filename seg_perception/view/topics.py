@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic, sleep
-from typing import Any
 
 import rclpy
 from rclpy.node import Node
@@ -138,11 +137,12 @@ def what_is_there(node: Node, name: str, wait_s: float) -> str:
         if types and not {RAW, COMPRESSED} & set(types):
             raise SourceError(f"topic {name} is {', '.join(types)}, expected {RAW} or {COMPRESSED}")
         if monotonic() >= end_s:
-            raise SourceError(f"nothing publishes images on {name} after {wait_s:g} s; {_images(topics)}")
+            raise SourceError(f"nothing publishes images on {name} after {wait_s:g} s; {image_topics(topics)}")
         sleep(_LOOK_EVERY_S)
 
 
-def _images(topics: dict[str, Any]) -> str:
+def image_topics(topics: dict[str, list[str]]) -> str:
+    """Those of `topics`, names with their types, that have images: a clause for a message."""
     names = [name for name, types in sorted(topics.items()) if {RAW, COMPRESSED} & set(types)]
     if not names:
         return "no topic of images is heard here: is ROS_DOMAIN_ID the robot's?"

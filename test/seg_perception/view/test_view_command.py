@@ -251,6 +251,39 @@ def test_stopping_it_leaves_a_whole_recording(tmp_path: Path, model: Path, how: 
 
 
 @needs_rerun
+def test_a_viewer_that_does_not_answer_ends_the_run(tmp_path: Path, model: Path):
+    cv2.imwrite(str(tmp_path / "0.png"), random_rgb(0))
+    done = view(tmp_path, "--model", model, "--connect", "rerun+http://127.0.0.1:19878/proxy")
+    assert done.returncode == 2
+    assert "nothing gets out to the viewer at rerun+http://127.0.0.1:19878/proxy any more" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@needs_rerun
+def test_a_disk_without_room_ends_the_run(tmp_path: Path, model: Path):
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    for number in range(40):
+        cv2.imwrite(str(tmp_path / f"{number:02}.bmp"), noise)
+    file = tmp_path / "run.rrd"
+    program = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))\n"
+    program += "from seg_perception.cli import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["view", tmp_path, "--model", model, "--record", file, "--jpeg", 0]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        cwd=ROOT,
+        env=HEADLESS,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"nothing gets out to {file} any more" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert file.stat().st_size <= 2_000_000
+
+
+@needs_rerun
 def test_a_viewer_elsewhere_gets_what_is_served(tmp_path: Path, model: Path):
     cv2.imwrite(str(tmp_path / "0.png"), random_rgb(0))
     address = "127.0.0.1:19877"
