@@ -69,7 +69,11 @@ def test_it_paints_as_the_reference_does(case: str) -> None:
     assert painted.labels is not None
     assert painted.confidence is not None
     assert painted.superpixels is not None
-    assert (painted.labels.dtype, painted.confidence.dtype, painted.superpixels.dtype) == (np.uint8, np.uint8, np.uint16)
+    assert (painted.labels.dtype, painted.confidence.dtype, painted.superpixels.dtype) == (
+        np.uint8,
+        np.uint8,
+        np.uint16,
+    )
     # Scores are drawn from a continuum: one pixel in 10,000 may be decided by the last bit of a float32.
     assert (painted.labels != labels).mean() <= 1e-4
     assert (painted.superpixels != superpixels).mean() <= 1e-4
@@ -170,7 +174,11 @@ def test_the_exponential_is_good_to_a_few_bits() -> None:
     exact = np.exp2(powers.astype(np.float64))
     # A polynomial of degree 5 in float32: three times the spacing of its numbers.
     assert np.abs(many(powers) / exact - 1).max() < 4e-7
-    assert many(np.array([-1e30, -127, 0], np.float32)).tolist() == [pytest.approx(2.0**-126), pytest.approx(2.0**-126), 1]
+    assert many(np.array([-1e30, -127, 0], np.float32)).tolist() == [
+        pytest.approx(2.0**-126),
+        pytest.approx(2.0**-126),
+        1,
+    ]
 
 
 def test_an_axis_lies_over_the_cells_as_pixel_centres_do() -> None:

@@ -41,7 +41,10 @@ def test_a_file_of_format_1_is_of_the_form_labels(tmp_path: Path) -> None:
         ),
         ({"superpixel_grid": "[4, 4]"}, "expected float32 or float16 [B, 4, 4, 4, 9]"),
         ({"superpixel_grid": "[5, 4]", "cell": None}, "an input of 24x32 is no whole number of the 5x4 cells"),
-        ({"cell": "[4, 8]"}, "3x4 cells of 4x8 pixels does not cover an input of 24x32; a superpixel_grid of at least 6x4 does"),
+        (
+            {"cell": "[4, 8]"},
+            "3x4 cells of 4x8 pixels does not cover an input of 24x32; a superpixel_grid of at least 6x4 does",
+        ),
         ({"superpixel_grid": "[300, 300]"}, "at most 65535"),
         (
             {"class_names": '["a", "b"]', "palette": "[[0, 0, 0], [1, 1, 1]]"},

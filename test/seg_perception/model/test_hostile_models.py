@@ -55,7 +55,9 @@ def test_damaged_files_are_refused_in_one_line_or_still_make_sense(write, tmp_pa
         ({f"key {i}": "x" for i in range(300)}, "more than 256 entries of metadata"),
     ],
 )
-def test_metadata_that_was_made_to_hurt_is_refused(tmp_path: Path, changes: dict[str, str | None], message: str) -> None:
+def test_metadata_that_was_made_to_hurt_is_refused(
+    tmp_path: Path, changes: dict[str, str | None], message: str
+) -> None:
     assert message in refusal(write_tiny_model(tmp_path / "m.onnx", changes=changes))
 
 
