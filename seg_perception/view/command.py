@@ -17,7 +17,7 @@ from seg_perception.segmenter import Segmenter
 from seg_perception.share import share_path
 from seg_perception.view.choose import ACCEPTED, Chosen, choose
 from seg_perception.view.folder import FolderSource
-from seg_perception.view.picture import PictureSource, SourceError
+from seg_perception.view.picture import Clock, PictureSource, SourceError
 from seg_perception.view.recorded import RecordedSource
 from seg_perception.view.recording import SERVE_LOCALLY, Outlet, ViewRecording
 from seg_perception.view.show import Shown, show_pictures
@@ -103,7 +103,7 @@ def _file_source(options: argparse.Namespace, chosen: Chosen) -> Any:
 
 def _segment_and_show(options: argparse.Namespace, source: PictureSource, counts: Shown) -> None:
     segmenter = Segmenter(options.model or share_path(SHIPPED_MODEL), options.engine, options.threads)
-    with _opened(options, source.clock) as recording, segmenter:
+    with _opened(options, source.clock, bool(options.depth_topic)) as recording, segmenter:
         segmenter.warm_up()
         logger.info("%s, %s", source.description, segmenter.engine_description)
         show_pictures(source, segmenter, recording, counts, options.max_frames)
@@ -123,7 +123,7 @@ def _view_topic(options: argparse.Namespace, name: str, counts: Shown) -> None:
     with listening() as node:
         kind = what_is_there(node, name, options.wait)
         if kind == "node":
-            with _opened(options, "epoch") as recording:
+            with _opened(options, "epoch", not options.no_points) as recording:
                 logger.info("node %s, as it publishes", name)
                 NodeOutputs(node, name, recording, counts, not options.no_points).run(options.max_frames)
             return
@@ -134,10 +134,10 @@ def _view_topic(options: argparse.Namespace, name: str, counts: Shown) -> None:
 
 
 @contextmanager
-def _opened(options: argparse.Namespace, clock: Any) -> Iterator[ViewRecording]:
+def _opened(options: argparse.Namespace, clock: Clock, points: bool) -> Iterator[ViewRecording]:
     window = options.window or (options.record is None and not options.serve and not options.connect)
     outlet = Outlet(options.record, options.connect, options.serve, window)
-    with ViewRecording(outlet, clock, options.jpeg) as recording:
+    with ViewRecording(outlet, clock, options.jpeg, points) as recording:
         if options.serve:
             print(f"viewers     rerun {recording.address}", flush=True)
         yield recording

@@ -65,15 +65,17 @@ class ViewRecording:
         outlet: where it goes.
         clock: of the stamps that `at` takes.
         jpeg_quality: of the camera's images, 1..100; 0: they are kept as they are.
+        points: whether there will be points: a place of their own beside the pictures.
 
     Raises:
         ViewerError: Rerun is not installed, or what is to be shown with cannot be reached. `at` raises ViewerGoneError.
     """
 
-    def __init__(self, outlet: Outlet, clock: Clock, jpeg_quality: int = 90) -> None:
+    def __init__(self, outlet: Outlet, clock: Clock, jpeg_quality: int = 90, points: bool = True) -> None:
         self._rr = _rerun()
         self._clock = clock
         self._jpeg_quality = jpeg_quality
+        self._with_points = points
         self._recording: Any = self._rr.RecordingStream("seg_perception")
         self._settled_s = monotonic()
         self._gone = False
@@ -85,7 +87,8 @@ class ViewRecording:
             raise
         except (RuntimeError, OSError, ValueError) as error:  # all that Rerun raises
             raise ViewerError(f"the view cannot be opened: {' '.join(str(error).split())}") from error
-        self._recording.log(POINTS, self._rr.ViewCoordinates.RDF, static=True)
+        if points:
+            self._recording.log(POINTS, self._rr.ViewCoordinates.RDF, static=True)
         self._settle()
 
     def __enter__(self) -> ViewRecording:
@@ -117,7 +120,7 @@ class ViewRecording:
         context = rr.AnnotationContext(
             [*known, rr.AnnotationInfo(id=UNLABELLED, label="not labelled", color=(0, 0, 0))]
         )
-        for entity in (LABELS, POINTS):
+        for entity in (LABELS, POINTS) if self._with_points else (LABELS,):
             self._recording.log(entity, context, static=True)
 
     def at(self, stamp_ns: int | None, frame: int | None = None) -> None:
@@ -220,14 +223,15 @@ class ViewRecording:
 
         over_image: Any = {LABELS: self._rr.SegmentationImage.from_fields(opacity=0.6)}
         superpixels: Any = {SUPERPIXELS: self._rr.SegmentationImage.from_fields(opacity=0.6)}
-        pictures = rrb.Grid(
+        views: list[Any] = [
             rrb.Spatial2DView(name="camera", contents=[IMAGE]),
             rrb.Spatial2DView(name="labels", contents=[IMAGE, LABELS], overrides=over_image),
             rrb.Spatial2DView(name="superpixels", contents=[IMAGE, SUPERPIXELS], overrides=superpixels),
             rrb.Spatial2DView(name="confidence", contents=[CONFIDENCE]),
-            rrb.Spatial3DView(name="points", origin=POINTS),
-            grid_columns=3,
-        )
+        ]
+        if self._with_points:
+            views.append(rrb.Spatial3DView(name="points", origin=POINTS))
+        pictures = rrb.Grid(*views, grid_columns=3 if self._with_points else 2)
         measured = rrb.Horizontal(
             rrb.TimeSeriesView(name="latency, ms", origin=LATENCY),
             rrb.TimeSeriesView(name="pictures", origin=COUNTS),
