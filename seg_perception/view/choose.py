@@ -14,11 +14,11 @@ from seg_perception.view.video_file import VIDEO_SUFFIXES
 
 Kind = Literal["topic", "bag", "video", "webcam", "folder"]
 ACCEPTED = (
-    "a folder of images, a video file, a rosbag2 folder, an .mcap or .db3 file, webcam or webcam:N, a ROS topic of images "
-    "or the name of a segmentation node, such as /segmentation"
+    "a folder of images, a video file, a rosbag2 folder, an .mcap or .db3 file, webcam, webcam:N or /dev/videoN, a ROS topic "
+    "of images or the name of a segmentation node, such as /segmentation"
 )
 _TOPIC = re.compile(r"/[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
-_WEBCAM = re.compile(r"(?:webcam|/dev/video)(?::?(\d+))?")
+_WEBCAM = re.compile(r"webcam(?::(\d+))?|/dev/v(?:ideo\d+|4l/.+)")
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Chosen:
         kind: of source.
         name: of a topic or node; empty for other kinds.
         path: of a file or folder; None for other kinds.
-        index: of a webcam.
+        device: of a webcam, its number or its path.
     """
 
     kind: Kind
     name: str = ""
     path: Path | None = None
-    index: int = 0
+    device: int | str = 0
 
 
 def choose(text: str) -> Chosen:
@@ -46,7 +46,7 @@ def choose(text: str) -> Chosen:
     """
     webcam = _WEBCAM.fullmatch(text)
     if webcam:
-        return Chosen("webcam", index=int(webcam[1] or 0))
+        return Chosen("webcam", device=text if text.startswith("/") else int(webcam[1] or 0))
     path = Path(text).expanduser()
     if not path.exists():
         if _TOPIC.fullmatch(text):

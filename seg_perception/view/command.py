@@ -94,7 +94,7 @@ def _view(options: argparse.Namespace, chosen: Chosen, counts: Shown) -> None:
 
 def _file_source(options: argparse.Namespace, chosen: Chosen) -> Any:
     if chosen.kind == "webcam":
-        return WebcamSource(chosen.index)
+        return WebcamSource(chosen.device)
     assert chosen.path is not None
     if chosen.kind == "bag":
         return RecordedSource(chosen.path, options.image_topic, options.depth_topic, options.info_topic)

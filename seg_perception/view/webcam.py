@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -12,12 +13,16 @@ import cv2
 from seg_perception.ros.mailbox import Mailbox
 from seg_perception.view.picture import Clock, Picture, SourceError
 
+logger = logging.getLogger(__name__)
+
+_TAKE_S = 0.2  # how soon the end of a camera is noticed
+
 
 class WebcamSource:
     """A camera of this machine.
 
     Args:
-        index: of OpenCV; /dev/video0 is 0.
+        device: its number, where 0 is /dev/video0, or its path, which stays where numbers change (/dev/v4l/by-id/...).
 
     Raises:
         SourceError: there is no such camera, or it gives no picture.
@@ -25,18 +30,18 @@ class WebcamSource:
 
     clock: Clock = "epoch"
 
-    def __init__(self, index: int) -> None:
-        self.description = f"webcam {index}"
+    def __init__(self, device: int | str) -> None:
+        self.description = f"webcam {device}"
         self._mailbox: Mailbox[Picture] = Mailbox()
         with _without_opencv_errors():
-            self._capture = cv2.VideoCapture(index)
+            self._capture = cv2.VideoCapture(device)
         there = self._capture.isOpened() and self._capture.read()[0]
         if not there:
             self._capture.release()
             have = ", ".join(sorted(name for name in os.listdir("/dev") if name.startswith("video"))) or "no camera"
             raise SourceError(
-                f"webcam {index} cannot be opened: this machine has {have} in /dev; expected webcam:N for an existing "
-                "/dev/videoN that no other program uses"
+                f"webcam {device} cannot be opened: this machine has {have} in /dev; expected webcam:N or the path of "
+                "a camera that no other program uses"
             )
         self._thread = threading.Thread(target=self._read, name="webcam", daemon=True)
         self._thread.start()
@@ -48,14 +53,19 @@ class WebcamSource:
 
     def __iter__(self) -> Iterator[Picture]:
         """Until the camera ends or `close`."""
-        while (picture := self._mailbox.take()) is not None:
-            yield picture
+        while not self._mailbox.closed:
+            ended = not self._thread.is_alive()  # looked at first: what it left last is still taken
+            picture = self._mailbox.take(_TAKE_S)
+            if picture is not None:
+                yield picture
+            elif ended:
+                logger.warning("%s gives no more pictures", self.description)
+                return
 
     def _read(self) -> None:
         while not self._mailbox.closed:
             there, bgr = self._capture.read()
             if not there:
-                self._mailbox.close()
                 return
             self._mailbox.put(Picture(time.time_ns(), cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)))
 

@@ -13,7 +13,7 @@ import pytest
 from test.seg_perception.node_process import START_S, Camera, NodeProcess
 from test.seg_perception.tiny_model import CLASS_NAMES, INPUT_SIZE, PALETTE, grid_cells, tiny_labels, write_tiny_model
 from test.seg_perception.view.recordings import arrays, class_colours, read_recording
-from test.seg_perception.view.test_view_command import HEADLESS, ROOT, command
+from test.seg_perception.view.test_view_command import HEADLESS, ROOT, command, shadowed
 from test.seg_perception.waiting import wait_until
 
 pytest.importorskip("rerun", reason="needs Rerun: pip install 'seg_perception[view]'")
@@ -151,7 +151,7 @@ def test_topics_that_have_images_are_named():
 
 def test_a_topic_without_ros_says_what_is_missing(tmp_path: Path):
     (tmp_path / "rclpy.py").write_text("raise ImportError('no rclpy')\n")
-    environment = HEADLESS | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    environment = HEADLESS | {"PYTHONPATH": shadowed(tmp_path)}
     done = subprocess.run(
         command("/camera/image_raw"), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
     )

@@ -46,6 +46,11 @@ def view(*arguments: object, environment: dict[str, str] = HEADLESS) -> subproce
     )
 
 
+def shadowed(folder: Path) -> str:
+    """A PYTHONPATH on which the modules of a folder come before the installed ones."""
+    return os.pathsep.join([str(folder), str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+
+
 def random_rgb(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*INPUT_SIZE, 3), np.uint8)
 
@@ -217,7 +222,7 @@ def test_where_it_goes_is_checked(model: Path, options: list[str], expected: str
 
 def test_without_rerun_the_line_that_installs_it_is_said(tmp_path: Path, model: Path):
     (tmp_path / "rerun.py").write_text("raise ImportError('No module named rerun')\n")
-    environment = HEADLESS | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    environment = HEADLESS | {"PYTHONPATH": shadowed(tmp_path)}
     done = view("models/check_images", "--model", model, "--record", tmp_path / "a.rrd", environment=environment)
     assert done.returncode == 2
     assert "pip install 'seg_perception[view]'" in done.stderr
@@ -316,6 +321,7 @@ def test_a_viewer_elsewhere_gets_what_is_served(tmp_path: Path, model: Path):
         ("webcam", "webcam"),
         ("webcam:3", "webcam"),
         ("/dev/video2", "webcam"),
+        ("/dev/v4l/by-id/usb-046d_HD_Webcam-video-index0", "webcam"),
         ("/segmentation", "topic"),
         ("/camera/image_raw/compressed", "topic"),
         ("bags/rooms_demo.mcap", "bag"),
@@ -327,4 +333,21 @@ def test_kinds_of_sources_are_told_apart(text: str, kind: str, monkeypatch: pyte
     monkeypatch.chdir(ROOT)
     chosen = choose(text)
     assert chosen.kind == kind
-    assert chosen.index == {"webcam:3": 3, "/dev/video2": 2}.get(text, 0)
+    assert chosen.device == {"webcam": 0, "webcam:3": 3}.get(text, text if kind == "webcam" else 0)
+
+
+def test_a_webcam_hands_out_the_newest_picture_and_counts_the_others(tmp_path: Path):
+    from seg_perception.view.webcam import WebcamSource
+
+    # OpenCV takes a file where it takes a device: one that gives its pictures as fast as they are read.
+    file = tmp_path / "device.avi"
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"MJPG"), 30.0, (64, 48))
+    for level in range(20):
+        writer.write(np.full((48, 64, 3), 10 * level, np.uint8))
+    writer.release()
+    source = WebcamSource(str(file))
+    wait_until(lambda: source.dropped == 18, 10, "all but the first, which opening took, and the last to be overtaken")
+    stream = iter(source)
+    assert abs(int(next(stream).rgb.mean()) - 190) <= 3  # the last one; JPEG
+    source.close()
+    assert list(stream) == []
