@@ -22,7 +22,8 @@ from seg_models.training.run import train
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code (2: bad input, 1: the training failed; one line says what)."""
     parser = argparse.ArgumentParser(prog="python -m seg_models.train", description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, required=True, help="recipe, YAML")
+    parser.add_argument("--config", type=Path, required=True, help="recipe, YAML, or with --row a file of rows")
+    parser.add_argument("--row", help="row of a paper's table, of a file in config/recipes/rows/")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/<name of the recipe>)")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. schedule.steps=100 data.batch_size=4")
     args = parser.parse_intermixed_args(arguments)
     try:
-        recipe = read_recipe(args.config, args.overrides)
+        recipe = read_recipe(args.config, args.overrides, args.row)
         with naming(args.config):
             last = train(
                 recipe, args.out or Path("runs") / recipe.name, args.resume, args.init_from, args.init_backbone

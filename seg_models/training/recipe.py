@@ -16,6 +16,7 @@ from seg_models.data.class_pixels import SAMPLINGS, WEIGHTINGS
 from seg_models.data.layouts.opening import KINDS
 from seg_models.messages import shown
 from seg_models.training.fields import FileName, Length, OneOf, Range, RecipeError, construct
+from seg_models.training.rows import read_rows, write_field
 from seg_models.yaml_file import YamlError, parse_yaml, read_yaml
 
 __all__ = ["Recipe", "RecipeError", "naming", "read_recipe", "recipe_from_dict"]
@@ -172,8 +173,13 @@ def recipe_from_dict(content: Any) -> Recipe:
     return construct(Recipe, content, "recipe")
 
 
-def read_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
+def read_recipe(path: str | Path, overrides: list[str] | None = None, row: str | None = None) -> Recipe:
     """Read a YAML recipe and apply overrides such as `data.roots=[/data/rooms]` or `schedule.steps=100`.
+
+    Args:
+        path: a recipe, or with `row` a file of rows (see `rows.py`).
+        overrides: applied last.
+        row: name of a row of the file.
 
     Raises:
         RecipeError: no such file, not a mapping, or anything that `recipe_from_dict` refuses; names the file.
@@ -182,14 +188,22 @@ def read_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     if not path.is_file():
         raise RecipeError(f"no recipe at {path}; the ones that come with the repository are in config/recipes/")
     with naming(path):
-        try:
-            content = read_yaml(path)
-        except YamlError as error:
-            raise RecipeError(str(error)) from error
-        if not isinstance(content, dict):
-            raise RecipeError(
-                f"holds {type(content).__name__}; expected a mapping with model, data, optimizer, schedule"
-            )
+        if row is not None:
+            content = read_rows(path).content(row)
+        else:
+            try:
+                content = read_yaml(path)
+            except YamlError as error:
+                raise RecipeError(str(error)) from error
+            if not isinstance(content, dict):
+                raise RecipeError(
+                    f"holds {type(content).__name__}; expected a mapping with model, data, optimizer, schedule"
+                )
+            if "rows" in content:
+                raise RecipeError(
+                    "holds the rows of a paper's tables; choose one with --row, such as "
+                    + ", ".join(shown(name) for name in read_rows(path).printed[:3])
+                )
         for override in overrides or []:
             _override(content, override)
         return recipe_from_dict(content)
@@ -210,14 +224,7 @@ def _override(content: dict[Any, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     if not separator:
         raise RecipeError(f"override {shown(override)} has no '='; expected something like schedule.steps=100")
-    *parents, leaf = key.split(".")
-    node = content
-    for parent in parents:
-        inner = node.setdefault(parent, {})
-        if not isinstance(inner, dict):
-            raise RecipeError(f"override {shown(override)} looks for fields in {parent}, which is {shown(inner)}")
-        node = inner
     try:
-        node[leaf] = parse_yaml(value, f"override {shown(override)}")
+        write_field(content, key, parse_yaml(value, f"override {shown(override)}"))
     except YamlError as error:
         raise RecipeError(str(error)) from error
