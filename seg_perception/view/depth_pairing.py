@@ -16,7 +16,7 @@ _KEPT = 8  # depth images that may wait for their image
 
 
 class DepthPairing:
-    """Keeps the newest depth images and the camera's calibration."""
+    """Keeps the newest depth images and the camera's calibration. One thread may add while another asks."""
 
     def __init__(self) -> None:
         self._depths: deque[tuple[int, np.ndarray]] = deque(maxlen=_KEPT)
@@ -37,9 +37,10 @@ class DepthPairing:
 
     def depth_at(self, stamp_ns: int) -> Depth | None:
         """The depth nearest to an image's stamp; None where there is none within WITHIN_NS, or no calibration yet."""
-        if self._intrinsics is None or not self._depths:
+        depths = list(self._depths)
+        if self._intrinsics is None or not depths:
             return None
-        nearest_ns, metric = min(self._depths, key=lambda entry: abs(entry[0] - stamp_ns))
+        nearest_ns, metric = min(depths, key=lambda entry: abs(entry[0] - stamp_ns))
         return Depth(metric, self._intrinsics) if abs(nearest_ns - stamp_ns) <= WITHIN_NS else None
 
     @property

@@ -16,7 +16,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profi
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
 
-from seg_perception.images import ImageError, compressed_message_to_rgb, decode_label_image, image_message_to_rgb
+from seg_perception.images import compressed_message_to_rgb, decode_label_image, image_message_to_rgb
 from seg_perception.view.recording import ViewRecording
 from seg_perception.view.show import Shown
 
@@ -98,7 +98,7 @@ class NodeOutputs:
                     stamp = message.header.stamp
                     self._recording.at(stamp.sec * 10**9 + stamp.nanosec)
                 self._show[kind](message)
-            except (ImageError, ValueError, KeyError) as error:
+            except (ValueError, KeyError, TypeError) as error:  # of ImageError too; a sender may send anything
                 if kind not in self._told:
                     self._told.add(kind)
                     self._recording.tell(f"{self._name}/{kind} left out: {' '.join(str(error).split())}")

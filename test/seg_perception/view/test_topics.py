@@ -122,6 +122,49 @@ def test_what_a_running_node_publishes_is_shown_without_a_second_model(
     assert "/latency/latency_p95_ms" in seen
 
 
+def test_depth_of_a_topic_becomes_points(tmp_path: Path, ros_environment: dict[str, str], ros_node: Any, model: Path):
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import CameraInfo, Image
+
+    camera = Camera(ros_node, "/view_rgbd/image", outputs=())
+    depth_publisher = ros_node.create_publisher(Image, "/view_rgbd/depth", qos_profile_sensor_data)
+    info_publisher = ros_node.create_publisher(CameraInfo, "/view_rgbd/info", qos_profile_sensor_data)
+    file, rgb = tmp_path / "run.rrd", random_rgb()
+    height, width = INPUT_SIZE
+    millimetres = np.full(INPUT_SIZE, 1500, np.uint16).tobytes()
+    arguments = ["/view_rgbd/image", "--depth-topic", "/view_rgbd/depth", "--info-topic", "/view_rgbd/info"]
+    process = viewing(
+        ros_environment, *arguments, "--model", model, "--record", file, "--wait", START_S, "--max-frames", 10
+    )
+
+    def ended() -> bool:
+        message = camera.message(rgb)
+        info = CameraInfo(header=message.header, height=height, width=width)
+        info.k = [10.0, 0.0, 15.5, 0.0, 10.0, 11.5, 0.0, 0.0, 1.0]
+        info_publisher.publish(info)
+        depth = Image(header=message.header, height=height, width=width, encoding="16UC1", step=2 * width)
+        depth.data = millimetres
+        depth_publisher.publish(depth)
+        camera.publisher.publish(message)
+        try:
+            process.wait(timeout=0.1)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    try:
+        wait_until(ended, START_S, "ten pictures")
+        _, errors = process.communicate(timeout=START_S)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    points = read_recording(file)["/points"]
+    assert points.stamps_ns
+    xyz, classes = points.columns["Points3D:positions"][-1], points.columns["Points3D:class_ids"][-1]
+    np.testing.assert_array_equal(classes, tiny_labels(rgb).reshape(-1))
+    np.testing.assert_allclose(xyz[0], [-15.5 / 10 * 1.5, -11.5 / 10 * 1.5, 1.5], rtol=1e-6)
+
+
 def test_a_topic_without_images_is_said(ros_environment: dict[str, str], ros_node: Any, tmp_path: Path):
     from sensor_msgs.msg import Imu
 
