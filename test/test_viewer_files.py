@@ -182,27 +182,16 @@ def test_foxglove_shows_the_nodes_topics(layout: Any):
     assert settings["colorMap"] in ("turbo", "rainbow")
 
 
-def test_foxglove_plots_values_that_the_diagnostics_have(layout: Any):
-    pytest.importorskip(
-        "rclpy", reason="needs rclpy: source a ROS 2 installation, or pip install 'seg_perception[ros]'"
-    )
-    from seg_perception.ros.diagnostics import NodeState, diagnostic_status
-    from seg_perception.ros.frame_statistics import FrameStatistics
-    from seg_perception.segmenter import STAGES
+def test_foxglove_plots_values_of_the_nodes_diagnostics(layout: Any):
+    assert len(plotted_keys(layout)) > 6  # that the node has them: test_consumers.py
 
-    statistics = FrameStatistics()
-    stages = dict.fromkeys(("wait", "decode", *STAGES, "publish"), 1.0)
-    statistics.published(1.0, 1.0, stages)
-    state = NodeState("active", "", CAMERA, "m", "e", 1.0, 100.0)
-    known = {pair.key for pair in diagnostic_status(NODE, state, statistics.summary()).values}
+
+def plotted_keys(layout: Any) -> list[str]:
+    """Keys of the node's diagnostics that the plots show."""
     # packages/message-path/src/grammar.ne: .field, [from:to], {field==value}
     path = re.compile(rf'/diagnostics\.status\[:\]\{{name=="{NODE}"\}}\.values\[:\]\{{key=="(\w+)"\}}\.value')
-    plotted = [p["value"] for c in layout["configById"].values() for p in c.get("paths", [])]
-    assert len(plotted) > 6
-    for value in plotted:
-        match = path.fullmatch(value)
-        assert match, value
-        assert match[1] in known
+    matches = [path.fullmatch(p["value"]) for c in layout["configById"].values() for p in c.get("paths", [])]
+    return [match[1] for match in matches if match is not None] if all(matches) else []
 
 
 def test_both_are_installed_with_the_package_and_shown_in_the_docs():

@@ -96,7 +96,7 @@ def test_the_robots_package_reads_models_and_bags_without_ros():
         "view.node_outputs",
         "view.topics",
     )
-    without_ros = ("ros.parameters", "ros.mailbox")
+    without_ros = ("ros.parameters",)
     program = PROGRAM.replace("BLOCKED", repr(blocked)).replace("PACKAGE", "'seg_perception'")
     program = program.replace("ALLOWED_MISSING", "()").replace(
         'if name.endswith("__main__"):',

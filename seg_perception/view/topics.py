@@ -15,8 +15,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from seg_perception.bag.replay import spinning
 from seg_perception.images import ImageError
 from seg_perception.ros.frame_decoder import FrameDecoder
-from seg_perception.ros.mailbox import Mailbox
 from seg_perception.view.depth_pairing import DepthPairing
+from seg_perception.view.newest import Newest
 from seg_perception.view.picture import Clock, Picture, SourceError
 
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -48,7 +48,7 @@ class ImageTopicSource:
         self._tell = tell
         self._told: set[str] = set()
         self._decoder = FrameDecoder(compressed)
-        self._mailbox: Mailbox[bytes] = Mailbox()
+        self._newest: Newest[bytes] = Newest()
         self._pairing = DepthPairing()
         self._unusable = 0
         kind = CompressedImage if compressed else Image
@@ -60,12 +60,12 @@ class ImageTopicSource:
     @property
     def dropped(self) -> int:
         """Images that a newer one overtook, or that cannot be decoded."""
-        return self._mailbox.replaced + self._unusable
+        return self._newest.dropped + self._unusable
 
     def __iter__(self) -> Iterator[Picture]:
         """Until `close`."""
-        while not self._mailbox.closed:
-            serialized = self._mailbox.take(_TAKE_S)
+        while not self._newest.closed:
+            serialized = self._newest.take(_TAKE_S)
             if serialized is None:
                 continue
             try:
@@ -79,10 +79,10 @@ class ImageTopicSource:
 
     def close(self) -> None:
         """End the iteration."""
-        self._mailbox.close()
+        self._newest.close()
 
     def _on_image(self, serialized: bytes) -> None:
-        self._mailbox.put(serialized)
+        self._newest.put(serialized)
 
     def _on_depth(self, message: Image) -> None:
         try:

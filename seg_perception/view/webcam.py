@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import cv2
 
-from seg_perception.ros.mailbox import Mailbox
+from seg_perception.view.newest import Newest
 from seg_perception.view.picture import Clock, Picture, SourceError
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class WebcamSource:
 
     def __init__(self, device: int | str) -> None:
         self.description = f"webcam {device}"
-        self._mailbox: Mailbox[Picture] = Mailbox()
+        self._newest: Newest[Picture] = Newest()
         with _without_opencv_errors():
             self._capture = cv2.VideoCapture(device)
         there = self._capture.isOpened() and self._capture.read()[0]
@@ -49,13 +49,13 @@ class WebcamSource:
     @property
     def dropped(self) -> int:
         """Pictures that a newer one overtook."""
-        return self._mailbox.replaced
+        return self._newest.dropped
 
     def __iter__(self) -> Iterator[Picture]:
         """Until the camera ends or `close`."""
-        while not self._mailbox.closed:
+        while not self._newest.closed:
             ended = not self._thread.is_alive()  # looked at first: what it left last is still taken
-            picture = self._mailbox.take(_TAKE_S)
+            picture = self._newest.take(_TAKE_S)
             if picture is not None:
                 yield picture
             elif ended:
@@ -63,15 +63,15 @@ class WebcamSource:
                 return
 
     def _read(self) -> None:
-        while not self._mailbox.closed:
+        while not self._newest.closed:
             there, bgr = self._capture.read()
             if not there:
                 return
-            self._mailbox.put(Picture(time.time_ns(), cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)))
+            self._newest.put(Picture(time.time_ns(), cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)))
 
     def close(self) -> None:
         """Let go of the camera."""
-        self._mailbox.close()
+        self._newest.close()
         self._thread.join()
         self._capture.release()
 

@@ -29,6 +29,7 @@ from seg_perception.cloud import FIELDS, POINT
 from test.seg_perception.node_process import ANSWER_S, START_S, Camera, NodeProcess, pixels
 from test.seg_perception.tiny_model import CLASS_NAMES, INPUT_SIZE, PALETTE, tiny_labels, write_tiny_model
 from test.seg_perception.waiting import wait_until
+from test.test_viewer_files import FOXGLOVE, plotted_keys
 
 pytest.importorskip("rclpy", reason="needs rclpy: source a ROS 2 installation, or pip install 'seg_perception[ros]'")
 
@@ -100,7 +101,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def node(ros_environment: dict[str, str], model: Path) -> Iterator[NodeProcess]:
-    process = NodeProcess(ros_environment, NAME, model=model, image=IMAGE, camera_info=INFO)
+    process = NodeProcess(ros_environment, NAME, model=model, image=IMAGE, camera_info=INFO, diagnostics_period_s=0.2)
     process.wait_for("active: listening to")
     yield process
     assert process.stop() == 0
@@ -280,6 +281,25 @@ def test_points_begin_with_what_every_reader_of_clouds_takes():
     ends = {name: offset + 4 for name, offset, _ in FIELDS}
     assert ends["confidence"] > POINT.itemsize
     assert "noise" in (ROOT / "docs/consumers/elevation_mapping.md").read_text(encoding="utf-8")
+
+
+def test_foxgloves_layout_plots_what_the_diagnostics_have(heard: Heard):
+    from diagnostic_msgs.msg import DiagnosticArray
+    from sensor_msgs.msg import Image
+
+    plotted = plotted_keys(json.loads(FOXGLOVE.read_text(encoding="utf-8")))
+    statuses: list[Any] = []
+    heard.listen("labels", Image, DEFAULT)
+    heard.camera.node.create_subscription(DiagnosticArray, "/diagnostics", lambda m: statuses.extend(m.status), 10)
+    heard.answers(random_rgb())
+    keys: set[str] = set()
+
+    def all_there() -> bool:
+        heard.answers(random_rgb())
+        keys.update(pair.key for status in statuses if status.name == f"/{NAME}" for pair in status.values)
+        return keys >= set(plotted)
+
+    wait_until(all_there, ANSWER_S, f"{plotted} in the diagnostics")
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs/consumers").glob("*.md")), ids=lambda page: page.stem)
