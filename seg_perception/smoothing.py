@@ -68,15 +68,14 @@ class TemporalSmoother:
 
 
 def _view_of(image: np.ndarray) -> np.ndarray:
-    """Grey, reduced: uint8 [H / REDUCTION, W / REDUCTION]."""
-    green = cv2.extractChannel(image, 1)
-    size = (max(1, green.shape[1] // REDUCTION), max(1, green.shape[0] // REDUCTION))
-    return cv2.resize(green, size, interpolation=cv2.INTER_AREA)
+    """Reduced: uint8 [H / REDUCTION, W / REDUCTION, 3]."""
+    size = (max(1, image.shape[1] // REDUCTION), max(1, image.shape[0] // REDUCTION))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _still(before: np.ndarray, now: np.ndarray, grid: tuple[int, int], motion: float) -> np.ndarray:
     """1.0 in the cells of the grid where nothing moves, nor in the cells beside them: float32 [R, C]."""
     difference = cv2.absdiff(before, now).astype(np.float32)
-    by_cell = cv2.resize(difference, grid[::-1], interpolation=cv2.INTER_AREA)
+    by_cell = cv2.resize(difference, grid[::-1], interpolation=cv2.INTER_AREA).max(-1)  # of the colour that says most
     moves = cv2.dilate((by_cell > motion).astype(np.uint8), np.ones((3, 3), np.uint8))
     return 1.0 - moves.astype(np.float32)

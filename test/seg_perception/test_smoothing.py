@@ -103,6 +103,16 @@ def test_only_cells_where_something_moves_and_those_beside_them_begin_anew() -> 
         np.testing.assert_allclose(came[name][~fresh], mean[name][~fresh], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("colour", range(3), ids=["red", "green", "blue"])
+def test_a_light_of_any_colour_that_goes_on_is_motion(colour: int) -> None:
+    smoother = TemporalSmoother()
+    dark = np.zeros((*SIZE, 3), np.uint8)
+    lit = dark.copy()
+    lit[..., colour] = 60
+    smoothed(smoother, 0, dark, 0.1)
+    assert_equal(smoothed(smoother, 1, lit, 0.2), scores(1))
+
+
 def test_noise_of_a_camera_is_no_motion_and_a_pan_is() -> None:
     rng = np.random.default_rng(0)
 
