@@ -65,6 +65,9 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     evaluate.add_argument("--model", type=Path, required=True, help="the deployment model (.onnx)")
     evaluate.add_argument("--image-topic", help="camera images; may be left out where the bag has only one image topic")
     evaluate.add_argument("--label-topic", help="true classes: mono8 or 8UC1, raw or PNG, 255 = not labelled")
+    evaluate.add_argument(
+        "--classes", type=Path, help="classes file of the node (YAML): score the classes that it merges, not the model's"
+    )
     evaluate.add_argument("--out", type=Path, required=True, help="folder for the reports; it is made")
     evaluate.add_argument("--engine", choices=ENGINE_KINDS, default="auto", help="default: %(default)s")
     evaluate.add_argument("--threads", type=int, default=0, help="CPU threads of the engine; 0: its own choice")
@@ -181,6 +184,7 @@ def _evaluate_bag(options: argparse.Namespace) -> int:
             max_frames=options.max_frames,
             video=out_dir / "video.mp4" if options.video else None,
             progress=True,
+            classes=options.classes,
         )
     )
     json_path, page_path = write_report(out_dir, result)

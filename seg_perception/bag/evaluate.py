@@ -11,6 +11,7 @@ from time import perf_counter
 
 from seg_perception.bag.evaluation import Evaluation
 from seg_perception.bag.frames import Frame, FrameSource, find_image_topic, prefetch
+from seg_perception.bag.label_names import ScoredClasses, scored_classes
 from seg_perception.bag.metrics import LabelIdError
 from seg_perception.bag.reader import BagError, open_bag
 from seg_perception.bag.result import EvaluationResult
@@ -38,6 +39,7 @@ class EvaluateOptions:
         max_frames: 0 for all.
         video: where to write an MP4, or None.
         progress: say on stderr how far it is and how long is left.
+        classes: a classes file; scores are of its classes. None: of the model's.
     """
 
     bag: Path
@@ -50,6 +52,7 @@ class EvaluateOptions:
     max_frames: int = 0
     video: Path | None = None
     progress: bool = False
+    classes: Path | None = None
 
 
 def evaluate_bag(options: EvaluateOptions) -> EvaluationResult:
@@ -57,6 +60,7 @@ def evaluate_bag(options: EvaluateOptions) -> EvaluationResult:
 
     Raises:
         ModelFileError, EngineError: the model cannot be used.
+        ClassMapError: the classes file cannot.
         BagError: the recording cannot be read, lacks a topic, or its labels do not fit the images or the model.
     """
     with (
@@ -68,14 +72,15 @@ def evaluate_bag(options: EvaluateOptions) -> EvaluationResult:
             image_topic = find_image_topic(bag, options.label_topic)
             logger.info("image topic: %s (the only one in the bag)", image_topic)
         source = FrameSource(bag, image_topic, options.label_topic, options.max_frames)
-        evaluation = Evaluation(segmenter.info, LATENCY_MEANING)
+        classes = scored_classes(bag, options.label_topic, segmenter.info, options.classes)
+        evaluation = Evaluation(classes.info, LATENCY_MEANING)
         video = None
         if options.video is not None:
-            video = SegmentationVideo(options.video, segmenter.info, source.frames_per_second)
+            video = SegmentationVideo(options.video, classes.info, source.frames_per_second)
         segmenter.warm_up()
         start = perf_counter()
         try:
-            _run(segmenter, source, evaluation, video, options.progress)
+            _run(segmenter, source, classes, evaluation, video, options.progress)
         except LabelIdError as error:
             whose = f"label topic {options.label_topic}" if error.of_labels else f"model {segmenter.info.name}"
             raise BagError(f"{whose}: {error}") from error
@@ -87,7 +92,12 @@ def evaluate_bag(options: EvaluateOptions) -> EvaluationResult:
             engine_description=segmenter.engine_description,
             frames_in=source.frames_in,
             drop_reasons=dict(source.drop_reasons),
-            source={"bag": str(options.bag), "image topic": image_topic, "label topic": options.label_topic or "none"},
+            source={
+                "bag": str(options.bag),
+                "image topic": image_topic,
+                "label topic": options.label_topic or "none",
+                **({} if options.classes is None else {"classes": str(options.classes)}),
+            },
             warnings=[
                 warning
                 for warning in (bag.damage and f"bag {options.bag}: {bag.damage}", *source.warnings, video_problem)
@@ -106,15 +116,17 @@ def evaluate_bag(options: EvaluateOptions) -> EvaluationResult:
 def _run(
     segmenter: Segmenter,
     source: FrameSource,
+    classes: ScoredClasses,
     evaluation: Evaluation,
     video: SegmentationVideo | None,
     progress: bool,
 ) -> None:
     def score(frame: Frame, segmentation: Segmentation) -> None:
+        segmentation = classes.predicted(segmentation)
         evaluation.add(
             frame.rgb,
             segmentation,
-            frame.labels,
+            classes.truth(frame.labels),
             latency_ms=segmentation.total_ms,
             stamp_ns=frame.stamp_ns,
         )
