@@ -1,6 +1,7 @@
 """Rows of the papers' tables as recipes: a file a paper in `config/recipes/rows/`, each row what differs from something else.
 
     paper: Segmenter
+    commands: [{place: Table 1, shows: parameters, run: seg_models.summary --only Seg-}]
     rows:
       B: {extends: ../segmenter_ade20k_vit_l16.yaml, model.backbone: vit_base_patch16_384}
       T11 CNN: {extends: B, model.options.decoder: cnn, printed: 47.51}
@@ -15,7 +16,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,14 @@ class Rows:
         path: where it lies.
         paper: whose rows they are.
         rows: of each row's name what it says.
+        commands: what else the paper shows, and the command for it; see `seg_models/papers/page.py`.
     """
 
     path: Path
     paper: str
     rows: dict[str, dict[str, Any]]
+    commands: list[dict[str, str]] = field(default_factory=list)
+    read: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)  # recipes, each read once
 
     @property
     def printed(self) -> list[str]:
@@ -76,7 +80,9 @@ class Rows:
                 raise RecipeError(f"{self.path}: row {shown(name)} extends {shown(other)}; expected a row or a recipe")
             if other.endswith(".yaml"):
                 content.clear()
-                content.update(_mapping(self.path.parent / other))
+                if other not in self.read:
+                    self.read[other] = _mapping(self.path.parent / other)
+                content.update(copy.deepcopy(self.read[other]))
             else:
                 self._apply(other, content, depth + 1)
         for key, value in row.items():
@@ -94,7 +100,8 @@ def read_rows(path: Path) -> Rows:
     rows = content.get("rows")
     if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
         raise RecipeError(f"{path} holds no rows; expected a file of config/recipes/rows/, or no --row")
-    return Rows(path, str(content.get("paper", path.stem)), {str(name): row for name, row in rows.items()})
+    named = {str(name): row for name, row in rows.items()}
+    return Rows(path, str(content.get("paper", path.stem)), named, content.get("commands", []))
 
 
 def write_field(content: dict[Any, Any], key: str, value: Any) -> None:
