@@ -20,7 +20,15 @@ ANSWER_S = 30.0
 
 
 class NodeProcess:
-    """`python -m seg_perception.ros.node` with parameters; its log is collected line by line."""
+    """`python -m seg_perception.ros.node` with parameters; its log is collected line by line.
+
+    Args:
+        environment: of the process.
+        name: of the node.
+        ros_arguments: after --ros-args.
+        prefix: a command that becomes the one that follows it.
+        parameters: of the node.
+    """
 
     module = "seg_perception.ros.node"
 
@@ -29,6 +37,7 @@ class NodeProcess:
         environment: dict[str, str],
         name: str = "segmentation",
         ros_arguments: tuple[str, ...] = (),
+        prefix: tuple[str, ...] = (),
         **parameters: Any,
     ) -> None:
         self.name = name
@@ -37,7 +46,7 @@ class NodeProcess:
             text = str(value).lower() if isinstance(value, bool) else f"'{value}'" if value == "" else str(value)
             arguments += ["-p", f"{name}:={text}"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", self.module, *arguments],
+            [*prefix, sys.executable, "-m", self.module, *arguments],
             env=environment,
             cwd=Path(__file__).parents[2],
             stdout=subprocess.PIPE,

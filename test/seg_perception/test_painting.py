@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +9,6 @@ import numba
 import numpy as np
 import pytest
 
-from seg_perception import compiled as compiled_module
 from seg_perception import painting_loops
 from seg_perception.painting import Painter
 from seg_perception.painting_geometry import LANES, PaintingGeometry, axis, tiles
@@ -206,19 +204,3 @@ def test_what_does_not_fit_is_refused(change, message: str) -> None:
         Painter(SMALL).paint(*change(*random_maps(SMALL, 5)))
     with pytest.raises(ValueError, match="0 threads"):
         Painter(SMALL, 0)
-
-
-def test_without_a_place_for_its_cache_it_is_compiled_all_the_same(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    real = numba.njit
-
-    def nowhere(**options: object) -> object:
-        if options.pop("cache", False):
-            raise RuntimeError("cannot cache function: no locator available")
-        return real(**options)
-
-    monkeypatch.setattr(compiled_module.numba, "njit", nowhere)
-    with caplog.at_level(logging.WARNING):
-        assert compiled_module.compiled(lambda x: x + 1)(1) == 2
-    assert "NUMBA_CACHE_DIR" in caplog.text
