@@ -39,7 +39,7 @@ def model_of(args: argparse.Namespace, num_classes: int) -> SegmentationModel:
     """
     if args.checkpoint:
         return load_task(args.checkpoint).model
-    recipe = released_recipe(args.recipe)
+    recipe = released_recipe(args.recipe, args.row)
     with naming(args.recipe):
         return released_model(recipe, args.released, num_classes)
 
@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     source.add_argument("--onnx", type=Path, help="deployment model of seg_models.export")
     source.add_argument("--released", type=Path, help="the authors' released file, with --recipe")
     parser.add_argument("--recipe", type=Path, help="recipe of the model that --released holds")
+    parser.add_argument("--row", help="of the recipe, where it is a file of rows of a paper's tables")
     parser.add_argument("--data", type=Path, default=Path("data/rooms"), help="data set on disk")
     parser.add_argument("--kind", choices=KINDS, default="folder", help="how it lies there (default: %(default)s)")
     parser.add_argument("--split", default="val", help="the split to score; say in reports which")
@@ -79,6 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
             parser.error(f"--{option.replace('_', '-')} is of --mode slide; the mode is {args.mode}")
     if args.recipe and not args.released:
         parser.error("--recipe is of --released; a checkpoint carries its own")
+    if args.row and not args.recipe:
+        parser.error("--row is of --recipe; expected both or neither")
     protocol = Protocol(
         mode=args.mode,
         short_side=args.short_side,

@@ -97,15 +97,15 @@ def _load(model: SegmentationModel, state: State, where: str) -> LoadReport:
     return replace(report, untouched=tuple(key for key in report.untouched if key not in derived), derived=derived)
 
 
-def released_recipe(path: Path | None) -> Recipe:
-    """What --recipe names beside --released.
+def released_recipe(path: Path | None, row: str | None = None) -> Recipe:
+    """What --recipe, and --row of it, name beside --released.
 
     Raises:
         RecipeError: none is named, or one that is not there or wrong.
     """
     if path is None:
         raise RecipeError("--released needs --recipe, which says what model the file is of")
-    return read_recipe(path)
+    return read_recipe(path, row=row)
 
 
 def released_model(recipe: Recipe, released: Path, num_classes: int) -> SegmentationModel:

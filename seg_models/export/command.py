@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         type=Path,
         help="of the model that --released holds; its data names the classes. A checkpoint has its own",
     )
+    parser.add_argument("--row", help="of the recipe, where it is a file of rows of a paper's tables")
     parser.add_argument("--out", type=Path, required=True, help="the .onnx file")
     parser.add_argument(
         "--images", type=Path, help="real images to check with (default: the recipe's validation split)"
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
                     f"{args.checkpoint} carries its own recipe, {recipe.name}, which is taken; {args.recipe} is not read"
                 )
         else:
-            recipe = released_recipe(args.recipe)
+            recipe = released_recipe(args.recipe, args.row)
             table = read_label_table(Path(recipe.data.roots[0]) / "classes.yaml")
             with naming(args.recipe):
                 model = released_model(recipe, args.released, len(table.names))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from seg_models.build import BASELINES
 from seg_models.training.recipe import Recipe
 
 SWIN = "{embed_dim: 16, depths: [1, 2, 1, 1], num_heads: [1, 2, 2, 2], window_size: 4}"
@@ -30,6 +31,7 @@ def miniature(recipe: Recipe, folder: Path) -> list[str]:
             "data.resize=[]",
             "data.scale=[1, 1]",
         ),
+        *("data.val_roots=[]", "data.exclude=''", "data.crop=[]", "model.pretrained=false"),
         *("schedule.steps=1", "schedule.warmup_steps=0", "schedule.name=polynomial", "schedule.periods=[]"),
         *(
             "schedule.weights=[]",
@@ -44,6 +46,8 @@ def miniature(recipe: Recipe, folder: Path) -> list[str]:
 def small_model(recipe: Recipe) -> list[str]:
     """Overrides of `model` alone."""
     model = recipe.model
+    if model.name in BASELINES:
+        return ["model.backbone=test_efficientnet", "model.image_size=[64, 96]"]
     if model.name == "superpixel_transformer":
         backbone = "test_convnext" if model.backbone.startswith("convnext") else "test_resnet"
         return [f"model.backbone={backbone}", "model.options.width=16", "model.image_size=[64, 96]"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -156,6 +157,19 @@ def test_a_released_file_is_scored_in_windows_and_the_report_says_how(rooms, rec
     assert 0 <= figures["miou"] <= 1
 
 
+def test_a_released_file_is_scored_by_the_row_that_it_is_of(rooms, recipe, tmp_path, capsys):
+    rows = tmp_path / "rows.yaml"
+    rows.write_text(f"rows:\n  T1 tiny: {{extends: {recipe}, printed: 1.0}}\n")
+    released = released_file(tmp_path / "released.pth", recipe)
+    arguments = ["--released", str(released), "--recipe", str(rows), "--data", str(rooms)]
+    assert main([*arguments, "--row", "T1 tiny"]) == 0
+    assert main(["--released", str(released), "--recipe", str(recipe), "--data", str(rooms)]) == 0
+    first, second = re.findall(r"mIoU (\S+)", capsys.readouterr().out)
+    assert first == second
+    assert main([*arguments, "--row", "T2"]) == 2
+    assert "has no row 'T2'; near ones: T1 tiny" in capsys.readouterr().err
+
+
 def test_a_released_file_becomes_a_deployment_model(rooms, recipe, tmp_path, capsys):
     released, out = released_file(tmp_path / "released.pth", recipe), tmp_path / "model.onnx"
     content = yaml.safe_load(recipe.read_text()) | {"data": {"roots": [str(rooms)]}}
@@ -193,6 +207,7 @@ def test_a_deployment_model_has_one_way_to_be_scored(rooms, capsys):
     [
         (["--window", "64"], "--window is of --mode slide; the mode is resize"),
         (["--recipe", "r.yaml"], "--recipe is of --released"),
+        (["--row", "T1"], "--row is of --recipe"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(options, message, capsys):

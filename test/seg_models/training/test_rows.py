@@ -71,6 +71,15 @@ def test_every_row_builds_its_model_and_takes_a_step(path, name, folder, taken):
     assert all(math.isfinite(value) for value in taken[key].values())
 
 
+@pytest.mark.parametrize("path", sorted(FOLDER.parent.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_builds_its_model_and_takes_a_step(path, folder, taken):
+    small = read_recipe(path, miniature(read_recipe(path), folder))
+    key = repr(dataclasses.replace(small, name="", data=dataclasses.replace(small.data, description="")))
+    if key not in taken:
+        taken[key] = step(small)
+    assert all(math.isfinite(value) for value in taken[key].values())
+
+
 def test_no_two_rows_leave_their_runs_in_one_folder():
     files = {path: read_rows(path) for path in FILES}
     names = collections.Counter(files[path].content(name)["name"].lower() for path, name in ROWS)
