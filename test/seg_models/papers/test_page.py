@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from seg_models import evaluate, summary, train
+from seg_models.analyse.command import main as analyse
+from seg_models.data.labels import read_label_table
 from seg_models.papers.__main__ import main
 from seg_models.papers.configurations import CONFIGURATIONS
 from seg_models.papers.page import MARK, commands_of, counted, page
@@ -82,6 +85,41 @@ def test_every_evaluation_of_the_page_runs(stem, folder, checkpoints, capsys):
 
 
 @pytest.mark.parametrize("stem", SECTIONS)
+def test_every_figure_of_the_page_is_drawn(stem, folder, checkpoints, tmp_path):
+    asked = [command for command in commands(stem) if command.startswith("seg_models.analyse ")]
+    assert asked
+    image = next((folder / "images/val").iterdir())
+    for command in asked:
+        words = shlex.split(command)[1:]
+        names = {"CKPT": str(checkpoints[stem]), "DATA": str(folder), "IMAGE": str(image), "CLASS": class_of(folder)}
+        words = [names.get(word, word) for word in words]
+        few = {"--patch": 2, "--layers": 4, "--regions": 2}  # 0 or 1 is a place that the smallest grid has
+        for option, count in few.items():
+            if option in words:
+                at = words.index(option) + 1
+                words[at : at + count] = ["0" if option != "--layers" else "1"] * count
+        if "--row" in words:
+            words[words.index("--device") + 1] = "cpu"
+            config, row = words[words.index("--config") + 1], words[words.index("--row") + 1]
+            small = miniature(read_recipe(ROOT / config, row=row), folder)
+            words = [str(ROOT / config) if word == config else word for word in words]
+            words += ["--runs", "1", "--batch", "1", *small]
+        if "--kind" in words:
+            words[words.index("--kind") + 1] = "folder"
+        out = tmp_path / "out"
+        words[words.index("--out") + 1] = str(out)
+        assert analyse(words) == 0, command
+        figures = json.loads((out / "figures.json").read_text())
+        assert figures
+        pictures = figures.get("pictures", [])
+        assert all((out / f"{name}.png").stat().st_size > 100 for name in pictures)
+
+
+def class_of(folder: Path) -> str:
+    return read_label_table(folder / "classes.yaml").names[0]
+
+
+@pytest.mark.parametrize("stem", SECTIONS)
 def test_every_count_of_the_page_names_configurations(stem):
     """Each of them is counted, and held against what is printed, in test_summary.py; here the shortest is run as written."""
     asked = [command for command in commands(stem) if command.startswith("seg_models.summary ")]
@@ -94,7 +132,8 @@ def test_every_count_of_the_page_names_configurations(stem):
     shortest = min(asked, key=lambda command: len(found[command]))
     if len(found[shortest]) <= 3:
         assert summary.main(shlex.split(shortest)[1:]) == 0
-    assert len(asked) + sum(c.startswith("seg_models.evaluate ") for c in commands(stem)) == len(commands(stem))
+    tools = {command.split()[0] for command in commands(stem)}
+    assert tools == {"seg_models.summary", "seg_models.evaluate", "seg_models.analyse"}
 
 
 def test_rows_of_printed_sizes_are_found_by_their_model():

@@ -1,0 +1,8 @@
+"""`python -m seg_models.analyse attention | features | embeddings | regions | speed`; see `command`."""
+
+import sys
+
+from seg_models.analyse.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())
