@@ -18,6 +18,7 @@ from seg_models.analyse.drawing import curves, heat_over, named_points, write_pn
 from seg_models.analyse.embeddings import class_embeddings, projected
 from seg_models.analyse.errors import AnalysisError
 from seg_models.analyse.features import filtered_features
+from seg_models.analyse.pictures import strip
 from seg_models.analyse.regions import association_of, probability_maps, region_entropies
 from seg_models.analyse.speed import PRINTED_MS, measured
 from seg_models.architectures.superpixel_transformer.model import SuperpixelTransformer
@@ -138,6 +139,45 @@ def regions(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def pictures(args: argparse.Namespace) -> dict[str, Any]:
+    """Superpixel Transformer, Figure 4, and the others' pictures: image, truth, predictions, errors side by side."""
+    tasks = [load_task(path) for path in (args.checkpoint, *args.beside)]
+    first = tasks[0]
+    data = FolderDataset([args.data], args.split, Resize(first.model.image_size), kind=args.kind)
+    for task in tasks:
+        if task.table.names != data.table.names:
+            raise AnalysisError(f"a model has other classes than {args.data}: {', '.join(task.table.names)}")
+    chosen = np.linspace(0, len(data) - 1, min(args.count, len(data))).round().astype(int)
+    found = {}
+    for number in chosen:
+        pixels, labels = data[int(number)]
+        image, truth = pixels.permute(1, 2, 0).contiguous().numpy(), labels.numpy().astype(np.uint8)
+        picture, wrong = strip(image, truth, [task.model for task in tasks], data.table.palette)
+        name = f"{number:05d}_{data.images[int(number)].stem}"
+        write_png(args.out / f"{name}.png", picture)
+        found[name] = wrong
+    return {"pictures": list(found), "share_of_wrong_pixels": found}
+
+
+def compare(args: argparse.Namespace) -> dict[str, Any]:
+    """RegProxy, Figure 7: IoU of each class of one model, and others' differences from it."""
+    read = []
+    for path in args.figures:
+        try:
+            read.append(json.loads(path.read_text(encoding="utf-8"))["iou"])
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise AnalysisError(f"{path} holds no IoU of classes; expected what evaluate --json writes") from error
+        if list(read[-1]) != list(read[0]):
+            raise AnalysisError(f"{path} has other classes than {args.figures[0]}")
+    differences: dict[str, list[float | None]] = {}
+    for name, iou in read[0].items():
+        others = [other[name] for other in read[1:]]
+        differences[name] = [None if iou is None or other is None else 100 * (other - iou) for other in others]
+        shown = "  ".join("     -" if value is None else f"{value:+6.1f}" for value in differences[name])
+        print(f"{name:>20} {'     -' if iou is None else f'{100 * iou:6.1f}'}  {shown}")
+    return {"iou": read[0], "differences_in_points": differences}
+
+
 def speed(args: argparse.Namespace) -> dict[str, Any]:
     """Superpixel Transformer, Table IV, and the frames a second of the others' tables; weights do not matter."""
     if args.checkpoint is not None:
@@ -196,6 +236,22 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--data", type=Path, help="distribution of entropies over a data set")
     one.add_argument("--kind", choices=KINDS, default="folder")
     one.add_argument("--split", default="val")
+    one = add("pictures", pictures)
+    one.add_argument(
+        "--beside", type=Path, nargs="+", default=[], help="checkpoints of further models of the same classes"
+    )
+    one.add_argument("--data", type=Path, required=True)
+    one.add_argument("--kind", choices=KINDS, default="folder")
+    one.add_argument("--split", default="val")
+    one.add_argument(
+        "--count", type=int, default=16, help="images, evenly spread over the split (default: %(default)s)"
+    )
+    one = commands.add_parser("compare", help=(compare.__doc__ or "").splitlines()[0])
+    one.add_argument(
+        "--figures", type=Path, nargs="+", required=True, help="what evaluate --json wrote; the first is the base"
+    )
+    one.add_argument("--out", type=Path, required=True, help="folder for figures.json")
+    one.set_defaults(run=compare)
     one = add("speed", speed, needs_checkpoint=False)
     one.add_argument("--config", type=Path, help="recipe, or with --row a file of rows; random weights")
     one.add_argument("--row")

@@ -40,7 +40,8 @@ class Command:
     Attributes:
         place: table or figure.
         shows: what is in it.
-        run: the command behind "python -m"; CKPT, DATA and IMAGE stand for a checkpoint, a data set and an image of one's own.
+        run: the command behind "python -m"; words in capitals stand for one's own: a checkpoint (CKPT), data set, image, class,
+            and what `seg_models.evaluate --json` wrote (FIGURES). Empty: there is none yet.
     """
 
     place: str

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from seg_models.analyse.command import main
+from seg_models.analyse.pictures import BAR, OUTLINE, UNLABELLED, WRONG, outlined
 from seg_models.train import main as train
 from seg_models.training.recipe import read_recipe
 from test.seg_models.data.test_folder import write_folder
@@ -70,3 +73,38 @@ def test_entropies_are_drawn_and_counted(run, tmp_path):
     assert 0 <= figures["cells"]["share_of_one_class"] <= 1
     mixed = figures["cells"]["regions"] * (1 - figures["cells"]["share_of_one_class"])
     assert sum(figures["cells"]["histogram"]) == round(mixed)
+
+
+def test_pictures_stand_side_by_side_and_say_how_much_is_wrong(run, tmp_path):
+    out = tmp_path / "out"
+    words = ["pictures", "--checkpoint", str(run["checkpoint"]), "--beside", str(run["checkpoint"])]
+    assert main([*words, "--data", str(run["data"]), "--out", str(out)]) == 0
+    figures = json.loads((out / "figures.json").read_text())
+    (name,) = figures["pictures"]
+    picture = cv2.imread(str(out / f"{name}.png"))
+    assert picture.shape == (32, 6 * 32 + 5 * BAR, 3)  # image, truth, and two of each model
+    red = (picture[:, 3 * (32 + BAR) : 4 * 32 + 3 * BAR] == WRONG).all(-1)
+    black = (picture[:, 3 * (32 + BAR) : 4 * 32 + 3 * BAR] == UNLABELLED).all(-1)
+    assert red.sum() / (~black).sum() == pytest.approx(figures["share_of_wrong_pixels"][name])
+
+
+def test_outlines_lie_where_superpixels_meet():
+    owner = np.zeros((6, 8), np.int64)
+    owner[:, 4:] = 1
+    drawn = (outlined(np.zeros((6, 8, 3), np.uint8), owner) == OUTLINE).all(-1)
+    assert drawn[:, 3].all()
+    assert drawn.sum() == 6
+
+
+def test_classes_are_compared_in_points(tmp_path, capsys):
+    for name, iou in (("a", {"road": 0.5, "sky": None}), ("b", {"road": 0.75, "sky": 0.1}), ("c", {"sea": 1.0})):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"iou": iou}))
+    (tmp_path / "d.json").write_text("[]")
+    words = ["compare", "--out", str(tmp_path / "out"), "--figures", str(tmp_path / "a.json")]
+    assert main([*words, str(tmp_path / "b.json")]) == 0
+    assert "road   50.0   +25.0" in capsys.readouterr().out
+    figures = json.loads((tmp_path / "out/figures.json").read_text())
+    assert figures["differences_in_points"] == {"road": [25.0], "sky": [None]}
+    for other, message in (("c", "has other classes than"), ("d", "holds no IoU of classes")):
+        assert main([*words, str(tmp_path / f"{other}.json")]) == 2
+        assert message in capsys.readouterr().err

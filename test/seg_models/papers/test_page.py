@@ -91,7 +91,17 @@ def test_every_figure_of_the_page_is_drawn(stem, folder, checkpoints, tmp_path):
     image = next((folder / "images/val").iterdir())
     for command in asked:
         words = shlex.split(command)[1:]
-        names = {"CKPT": str(checkpoints[stem]), "DATA": str(folder), "IMAGE": str(image), "CLASS": class_of(folder)}
+        scored = tmp_path / "scored.json"
+        if "FIGURES" in words:
+            score = ["--checkpoint", str(checkpoints[stem]), "--data", str(folder), "--json", str(scored)]
+            assert evaluate.main(score) == 0
+        names = {
+            "FIGURES": str(scored),
+            "CKPT": str(checkpoints[stem]),
+            "DATA": str(folder),
+            "IMAGE": str(image),
+            "CLASS": class_of(folder),
+        }
         words = [names.get(word, word) for word in words]
         few = {"--patch": 2, "--layers": 4, "--regions": 2}  # 0 or 1 is a place that the smallest grid has
         for option, count in few.items():
