@@ -102,6 +102,10 @@ def test_subscribers_that_come_and_go_leave_nothing_behind(process, ros_node, ca
     come_and_go(20)
     before = figures(process.process.pid)
     come_and_go(SUBSCRIBERS)
+    together = [ros_node.create_subscription(Image, "/lasting/labels", lambda _: None, 1) for _ in range(SUBSCRIBERS)]
+    assert_serves(camera)
+    for subscription in together:
+        ros_node.destroy_subscription(subscription)
     assert_serves(camera)
     after = figures(process.process.pid)
     assert after.threads == before.threads
