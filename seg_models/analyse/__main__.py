@@ -1,4 +1,4 @@
-"""`python -m seg_models.analyse attention | features | embeddings | regions | pictures | compare | speed`; see `command`."""
+"""`python -m seg_models.analyse`: the papers' figures for a checkpoint, a subcommand each; see `command`."""
 
 import sys
 

@@ -114,6 +114,11 @@ def test_every_figure_of_the_page_is_drawn(stem, folder, checkpoints, tmp_path):
             small = miniature(read_recipe(ROOT / config, row=row), folder)
             words = [str(ROOT / config) if word == config else word for word in words]
             words += ["--runs", "1", "--batch", "1", *small]
+        for option, value in SMALL.items():
+            if option in words:
+                words[words.index(option) + 1] = value
+        if "corruptions" in words:
+            words += ["--severities", "1", "--noise-severities", "1"]
         if "--kind" in words:
             words[words.index("--kind") + 1] = "folder"
         out = tmp_path / "out"
