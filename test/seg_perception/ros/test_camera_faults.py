@@ -170,12 +170,16 @@ def image_of(height: int, width: int, step: int, data: bytes) -> bytes:
 )
 def test_sizes_that_cannot_be_are_refused_unseen(process, camera, diagnostics, serialized, said):
     memory_mb = figures(process.process.pid).memory_mb
-    for _ in range(5):
-        camera.publisher.publish(serialized)
-        assert_serves(camera)
-    wait_until(lambda: said in diagnostics.values(f"/{NAME}").get("last_error", ""), ANSWER_S, said)
+
+    def is_told() -> bool:
+        camera.publisher.publish(serialized)  # again: a newer image takes the place of one that waits
+        time.sleep(0.05)
+        return said in diagnostics.values(f"/{NAME}").get("last_error", "")
+
+    wait_until(is_told, ANSWER_S, said)
+    assert_serves(camera)
     assert figures(process.process.pid).memory_mb < memory_mb + 100
-    assert sum(said in line for line in process.lines) <= 1
+    assert sum(said in line for line in process.lines) <= 4  # one in ten seconds
 
 
 def test_a_long_thin_picture_has_its_mask(camera):
