@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class ClassMap:
         palette: uint8 [K, 3], RGB, of the robot's classes.
         table: uint8 [256], the robot's id of each of the model's; 255 for classes that are left out.
         thresholds: uint8 [256], the least confidence x 255 that a pixel of each of the model's classes needs.
+        settled: bool [256], of the model's classes: whether the file itself says the threshold, or the class is left out.
         foreground: uint8 [256], by the robot's id: 255 for classes of the foreground, else 0.
     """
 
@@ -49,7 +50,14 @@ class ClassMap:
     palette: np.ndarray
     table: np.ndarray
     thresholds: np.ndarray
+    settled: np.ndarray
     foreground: np.ndarray
+
+    def with_confidence_threshold(self, confidence_threshold: float) -> ClassMap:
+        """The same with another threshold, 0..1, wherever the file does not say it."""
+        return replace(
+            self, thresholds=np.where(self.settled, self.thresholds, np.uint8(round(255 * confidence_threshold)))
+        )
 
     @property
     def has_thresholds(self) -> bool:
@@ -105,9 +113,8 @@ def unchanged(
     content = {
         "classes": {name: {"of": [name]} for name in names},
         "foreground": list(foreground),
-        "confidence_threshold": confidence_threshold,
     }
-    return _class_map(content, names, palette, "the parameters")
+    return _class_map(content, names, palette, confidence_threshold, "the parameters")
 
 
 def read_class_map(
@@ -137,11 +144,12 @@ def read_class_map(
         raise ClassMapError(f"{where} {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("classes"), dict):
         raise ClassMapError(f"{where} is not of the form `classes: {{ground: [floor, rug], ...}}`")
-    defaults = {"confidence_threshold": confidence_threshold, "foreground": list(foreground)}
-    return _class_map({**defaults, **content}, names, palette, where)
+    return _class_map({"foreground": list(foreground), **content}, names, palette, confidence_threshold, where)
 
 
-def _class_map(content: dict[Any, Any], names: Sequence[str], palette: np.ndarray, where: str) -> ClassMap:
+def _class_map(
+    content: dict[Any, Any], names: Sequence[str], palette: np.ndarray, default_threshold: float, where: str
+) -> ClassMap:
     for key in content:
         if key not in KEYS:
             raise ClassMapError(f"{where} has a key {_shown(key)}; expected {', '.join(KEYS)}")
@@ -151,7 +159,8 @@ def _class_map(content: dict[Any, Any], names: Sequence[str], palette: np.ndarra
     table = np.full(256, UNLABELLED, np.uint8)
     thresholds = np.zeros(256, np.uint8)
     colours = np.zeros((len(classes), 3), np.uint8)
-    everywhere = _confidence(content["confidence_threshold"], f"{where}: confidence_threshold")
+    settled = np.ones(256, bool)
+    everywhere = _confidence(content.get("confidence_threshold", default_threshold), f"{where}: confidence_threshold")
     own_names = []
     for own_id, (own_name, value) in enumerate(classes.items()):
         if not isinstance(own_name, str) or not own_name:
@@ -178,12 +187,13 @@ def _class_map(content: dict[Any, Any], names: Sequence[str], palette: np.ndarra
                 )
             table[part] = own_id
             thresholds[part] = threshold
+            settled[part] = "confidence" in settings or "confidence_threshold" in content
         colours[own_id] = palette[parts[0]]
         if "color" in settings:
             colours[own_id] = _colour(settings["color"], f"{where}: class {own_name!r}")
     foreground = np.zeros(256, np.uint8)
     foreground[_names(content["foreground"], own_names, f"{where}: foreground")] = 255
-    return ClassMap(tuple(own_names), colours, table, thresholds, foreground)
+    return ClassMap(tuple(own_names), colours, table, thresholds, settled, foreground)
 
 
 def _names(value: Any, known: Sequence[str], where: str) -> list[int]:

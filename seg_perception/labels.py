@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from seg_perception.model.model_file import UNLABELLED, ModelInfo
+from seg_perception.model.model_file import UNLABELLED
 
 UNLABELLED_COLOUR = (0, 0, 0)
 
@@ -62,10 +63,16 @@ def superpixel_boundaries(superpixels: np.ndarray) -> np.ndarray:
     return boundaries
 
 
-def label_info_json(info: ModelInfo) -> str:
-    """The content of a vision_msgs/LabelInfo as JSON, for systems without vision_msgs; with the colours added."""
+def label_info_json(model: str, names: Sequence[str], palette: np.ndarray) -> str:
+    """The content of a vision_msgs/LabelInfo as JSON, for systems without vision_msgs; with the colours added.
+
+    Args:
+        model: its name.
+        names: of the classes, in the order of their ids.
+        palette: uint8 [K, 3], RGB.
+    """
     class_map = [
         {"class_id": index, "class_name": name, "color": colour}
-        for index, (name, colour) in enumerate(zip(info.class_names, info.palette.tolist(), strict=True))
+        for index, (name, colour) in enumerate(zip(names, palette.tolist(), strict=True))
     ]
-    return json.dumps({"class_map": class_map, "threshold": 0.0, "unlabelled_id": UNLABELLED, "model": info.name})
+    return json.dumps({"class_map": class_map, "threshold": 0.0, "unlabelled_id": UNLABELLED, "model": model})

@@ -15,7 +15,7 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from seg_perception.capture import CaptureBuffer, CaptureError, CaptureWriter, Channel
-from seg_perception.ros.parameters import NodeParameters
+from seg_perception.ros.parameter_values import NodeParameters
 
 ERROR_EVENT = "error"
 DIAGNOSTICS = Channel("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")

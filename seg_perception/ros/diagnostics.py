@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from seg_perception.ros.frame_statistics import Summary
+from seg_perception.ros.frame_statistics import Drop, Summary
 
 
 @dataclass(frozen=True)
 class NodeState:
-    """What the status says beside the statistics.
+    """What the status of a camera says beside the statistics.
 
     Attributes:
         lifecycle: "unconfigured", "inactive" or "active".
@@ -20,6 +20,7 @@ class NodeState:
         model, engine: description of both; empty while unconfigured.
         engine_problem: why another engine runs than was asked for; empty where that is not so.
         busy: what `configure` is doing, where that takes long.
+        enabled: whether the camera is.
         stale_after_s, late_after_ms: the parameters of those names.
     """
 
@@ -32,6 +33,7 @@ class NodeState:
     late_after_ms: float
     engine_problem: str = ""
     busy: str = ""
+    enabled: bool = True
 
 
 def diagnostic_status(name: str, state: NodeState, summary: Summary | None) -> DiagnosticStatus:
@@ -46,6 +48,8 @@ def diagnostic_status(name: str, state: NodeState, summary: Summary | None) -> D
         level, message = DiagnosticStatus.ERROR, state.problem
     elif summary is not None and summary.errors_recently:
         level, message = DiagnosticStatus.ERROR, f"{summary.errors_recently} images failed: {summary.last_error}"
+    elif not state.enabled:
+        message = f"{message}; the camera is disabled"
     elif summary is not None and summary.silence_s > state.stale_after_s:
         level = DiagnosticStatus.STALE
         message = f"no image on {state.image_topic} for {summary.silence_s:.1f} s"
@@ -54,10 +58,11 @@ def diagnostic_status(name: str, state: NodeState, summary: Summary | None) -> D
         message = f"latency p95 is {summary.latency_ms['p95']:.0f} ms, above {state.late_after_ms:.0f} ms"
     elif state.engine_problem:
         level, message = DiagnosticStatus.WARN, state.engine_problem
-    elif summary is not None and summary.unwanted and not summary.output_rate_hz:
+    elif summary is not None and summary.drops[Drop.UNWANTED] and not summary.output_rate_hz:
         message = "active; nobody subscribes to an output"
     values = {
         "lifecycle": state.lifecycle,
+        "enabled": str(state.enabled).lower(),
         "image_topic": state.image_topic,
         "model": state.model,
         "engine": state.engine,
@@ -68,9 +73,11 @@ def diagnostic_status(name: str, state: NodeState, summary: Summary | None) -> D
             "output_rate_hz": f"{summary.output_rate_hz:.1f}",
             "received": str(summary.received),
             "published": str(summary.published),
-            "dropped": str(summary.replaced),
+            "dropped": str(summary.drops[Drop.OVERTAKEN]),
+            "dropped_by_rate_limit": str(summary.drops[Drop.RATE]),
+            "dropped_while_disabled": str(summary.drops[Drop.DISABLED]),
             "failed": str(summary.failed),
-            "nobody_listened": str(summary.unwanted),
+            "nobody_listened": str(summary.drops[Drop.UNWANTED]),
             "silence_s": f"{summary.silence_s:.1f}",
             "last_error": summary.last_error,
         }

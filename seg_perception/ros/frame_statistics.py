@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from time import monotonic
 
 import numpy as np
@@ -13,13 +14,22 @@ import numpy as np
 WINDOW = 256  # frames that percentiles and rates look back on
 
 
+class Drop(Enum):
+    """Why a frame that is good was let go."""
+
+    OVERTAKEN = "overtaken"  # by a newer one of the same camera
+    RATE = "rate"  # more came than the rate limit lets through
+    DISABLED = "disabled"  # it waited when its camera was disabled
+    UNWANTED = "unwanted"  # nobody subscribes to any output
+
+
 @dataclass(frozen=True)
 class Summary:
     """What happened so far.
 
     Attributes:
-        received, published, replaced, failed, unwanted: frames since activation: from the camera; segmented and
-            published; overtaken by a newer one; unusable; not segmented because nobody listened.
+        received, published, failed: frames since activation: from the camera; segmented and published; unusable.
+        drops: frames since activation that were let go, by the reason.
         input_rate_hz, output_rate_hz: over the last frames, 0 while there are fewer than two.
         latency_ms: p50, p95, p99 from arrival to publication; empty before the first mask.
         stages_ms: median milliseconds of each stage.
@@ -31,9 +41,8 @@ class Summary:
 
     received: int
     published: int
-    replaced: int
     failed: int
-    unwanted: int
+    drops: dict[Drop, int]
     input_rate_hz: float
     output_rate_hz: float
     latency_ms: dict[str, float]
@@ -55,7 +64,8 @@ class FrameStatistics:
         self._now = now
         self._lock = threading.Lock()
         self._started_s = now()
-        self._received = self._published = self._replaced = self._failed = self._unwanted = 0
+        self._received = self._published = self._failed = 0
+        self._drops = dict.fromkeys(Drop, 0)
         self._arrivals: deque[float] = deque(maxlen=WINDOW)
         self._publications: deque[float] = deque(maxlen=WINDOW)
         self._latencies_ms: deque[float] = deque(maxlen=WINDOW)
@@ -64,12 +74,23 @@ class FrameStatistics:
         self._last_error = ""
         self._failed_before = 0
 
-    def arrived(self, replaced: bool) -> None:
-        """An image came; `replaced`: it took the place of one that had waited."""
+    def arrived(self) -> None:
+        """An image came."""
         with self._lock:
             self._received += 1
-            self._replaced += replaced
             self._arrivals.append(self._now())
+
+    def dropped(self, reason: Drop) -> None:
+        """An image was let go."""
+        with self._lock:
+            self._drops[reason] += 1
+
+    def resumed(self) -> None:
+        """The camera was enabled again: the time that it was disabled is no silence, and no part of a rate."""
+        with self._lock:
+            self._started_s = self._now()
+            self._arrivals.clear()
+            self._publications.clear()
 
     def published(self, latency_ms: float, age_ms: float, stages_ms: dict[str, float]) -> None:
         """A mask went out."""
@@ -85,11 +106,6 @@ class FrameStatistics:
         with self._lock:
             self._failed += 1
             self._last_error = error
-
-    def unwanted(self) -> None:
-        """An image was let go, because nobody subscribes to any output."""
-        with self._lock:
-            self._unwanted += 1
 
     def summary(self) -> Summary:
         """Everything so far; the count of recent errors starts anew."""
@@ -108,9 +124,8 @@ class FrameStatistics:
             return Summary(
                 received=self._received,
                 published=self._published,
-                replaced=self._replaced,
                 failed=self._failed,
-                unwanted=self._unwanted,
+                drops=dict(self._drops),
                 input_rate_hz=_rate_hz(self._arrivals, now),
                 output_rate_hz=_rate_hz(self._publications, now),
                 latency_ms=percentiles,

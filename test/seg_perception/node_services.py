@@ -44,3 +44,14 @@ def call_trigger(ros_node: Any, name: str, service: str) -> Any:
     future = client.call_async(Trigger.Request())
     wait_until(future.done, START_S, f"the answer of {service}")
     return future.result()
+
+
+def enable_camera(ros_node: Any, camera: str, enabled: bool) -> Any:
+    """The answer of a camera's service `enable`; `camera` is the node's name and, of several, the camera's behind it."""
+    from std_srvs.srv import SetBool
+
+    client = ros_node.create_client(SetBool, f"/{camera}/enable")
+    assert client.wait_for_service(timeout_sec=START_S)
+    future = client.call_async(SetBool.Request(data=enabled))
+    wait_until(future.done, START_S, f"the answer of {camera}/enable")
+    return future.result()

@@ -11,7 +11,7 @@ pytest.importorskip("diagnostic_msgs", reason="diagnostic_msgs (ROS 2) is not in
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from seg_perception.ros.diagnostics import NodeState, diagnostic_status
-from seg_perception.ros.frame_statistics import FrameStatistics, Summary
+from seg_perception.ros.frame_statistics import Drop, FrameStatistics, Summary
 
 STATE = NodeState("active", "", "/camera/image_raw", "rooms", "openvino", stale_after_s=2.0, late_after_ms=100.0)
 
@@ -22,7 +22,7 @@ def summary(**changes) -> Summary:
         FrameStatistics().summary(),
         received=10,
         published=9,
-        replaced=1,
+        drops={drop: int(drop is Drop.OVERTAKEN) for drop in Drop},
         output_rate_hz=10.0,
         latency_ms={"p50": 20.0, "p95": 40.0, "p99": 60.0},
         age_ms=30.0,
@@ -35,6 +35,7 @@ def summary(**changes) -> Summary:
     ("state", "changes", "level", "message"),
     [
         ({}, {}, DiagnosticStatus.OK, "active"),
+        ({"enabled": False}, {"silence_s": 2.5}, DiagnosticStatus.OK, "active; the camera is disabled"),
         ({}, {"silence_s": 2.5}, DiagnosticStatus.STALE, "no image on /camera/image_raw for 2.5 s"),
         ({}, {"latency_ms": {"p95": 150.0}}, DiagnosticStatus.WARN, "latency p95 is 150 ms, above 100 ms"),
         (
@@ -46,7 +47,12 @@ def summary(**changes) -> Summary:
         ({"problem": "no model"}, {}, DiagnosticStatus.ERROR, "no model"),
         ({"engine_problem": "tensorrt failed: no memory"}, {}, DiagnosticStatus.WARN, "tensorrt failed: no memory"),
         ({"busy": "building the TensorRT engine: 40 %"}, {}, DiagnosticStatus.OK, "building the TensorRT engine: 40 %"),
-        ({}, {"unwanted": 5, "output_rate_hz": 0.0}, DiagnosticStatus.OK, "active; nobody subscribes to an output"),
+        (
+            {},
+            {"drops": dict.fromkeys(Drop, 5), "output_rate_hz": 0.0},
+            DiagnosticStatus.OK,
+            "active; nobody subscribes to an output",
+        ),
     ],
 )
 def test_levels(state, changes, level, message):

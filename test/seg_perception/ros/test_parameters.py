@@ -8,21 +8,26 @@ from pathlib import Path
 import pytest
 import yaml
 
-from seg_perception.ros.parameters import PARAMETERS, NodeParameters, markdown, yaml_file
+from seg_perception.ros.parameter_documents import markdown, yaml_file
+from seg_perception.ros.parameter_values import CameraParameters, NodeParameters
+from seg_perception.ros.parameters import PARAMETERS
 
 
 def test_the_table_and_the_values_have_the_same_names():
-    assert [p.name for p in PARAMETERS] == [f.name for f in fields(NodeParameters)]
+    of_node = {field.name for field in fields(NodeParameters)}
+    of_cameras = {field.name for field in fields(CameraParameters)}
+    assert {p.name for p in PARAMETERS if not p.per_camera} == of_node - {"plain"}
+    assert {p.name for p in PARAMETERS if p.per_camera} == of_cameras
 
 
 def test_the_documentation_is_up_to_date():
     path = Path(__file__).parents[3] / "docs/parameters.md"
-    assert path.read_text() == markdown(), "run: python -m seg_perception.ros.parameters > docs/parameters.md"
+    assert path.read_text() == markdown(PARAMETERS), "run: python -m seg_perception.ros.parameters > docs/parameters.md"
 
 
 def test_the_parameter_file_is_up_to_date_and_holds_the_defaults():
     path = Path(__file__).parents[3] / "config/segmentation.yaml"
-    assert path.read_text() == yaml_file(), (
+    assert path.read_text() == yaml_file(PARAMETERS), (
         "run: python -m seg_perception.ros.parameters --yaml > config/segmentation.yaml"
     )
     values = yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
@@ -54,5 +59,5 @@ def test_values_outside_their_range_are_named():
     ],
 )
 def test_the_message_type_follows_the_topic_name_unless_told(image, image_type, compressed):
-    values = {p.name: p.default for p in PARAMETERS} | {"image": image, "image_type": image_type}
-    assert NodeParameters(**values).compressed is compressed
+    values = {p.name: p.default for p in PARAMETERS if p.per_camera} | {"image": image, "image_type": image_type}
+    assert CameraParameters(**values).compressed is compressed
