@@ -156,6 +156,7 @@ class Segmenter:
         on_labels: Callable[[Segmentation], None] | None = None,
         size: tuple[int, int] | None = None,
         smooth: Callable[[dict[str, np.ndarray], np.ndarray], dict[str, np.ndarray]] | None = None,
+        want_labels: bool = True,
     ) -> Segmentation:
         """Segment one image.
 
@@ -166,6 +167,7 @@ class Segmenter:
             size: (H, W) of the result; None: the image's.
             smooth: for the form `association`: (outputs of one image, the network's input [H, W, 3]) -> the outputs to paint.
                 They are then painted on the processor.
+            want_labels: false: they are empty, [0, 0], unless a device paints them anyway.
 
         Raises:
             ValueError: not such an array.
@@ -192,11 +194,11 @@ class Segmenter:
         make = self._enlarge if self._painter is None else self._paint
         timings_ms = {"preprocess": 1e3 * (prepared - start), "infer": 1e3 * (inferred - prepared), "paint": 0.0}
         if on_labels is None:
-            result = make(outputs, size, True, want_confidence, want_superpixels)
+            result = make(outputs, size, want_labels, want_confidence, want_superpixels)
             timings_ms["paint"] = 1e3 * (perf_counter() - inferred)
             result.timings_ms = timings_ms
             return result
-        result = make(outputs, size, True, False, want_superpixels)
+        result = make(outputs, size, want_labels, False, want_superpixels)
         timings_ms["paint"] = 1e3 * (perf_counter() - inferred)
         result.timings_ms = timings_ms
         on_labels(result)
@@ -227,6 +229,8 @@ class Segmenter:
     ) -> Segmentation:
         """Of the form `association`: painted at `size` (H, W)."""
         assert self._painter is not None
+        if not (labels or confidence or superpixels):
+            return Segmentation(_NOTHING, class_logits=outputs["class_logits"][0])
         try:
             painted = self._painter.paint(
                 outputs["association"][0], outputs["class_logits"][0], size, labels, confidence, superpixels

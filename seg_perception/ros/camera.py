@@ -2,12 +2,11 @@
 
     made --configure--> has publishers --start--> subscribed, its frames go to the mailbox --stop--> --release--> made
 
-All is called in the executor's thread, but for `process` and `failed` (the worker's) and `begin_model` (between two frames).
+All is called in the executor's thread, but for `process` and `failed` (the worker's).
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from time import perf_counter
@@ -15,7 +14,8 @@ from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool
 
@@ -24,18 +24,22 @@ from seg_perception.capture import CaptureBuffer, Channel
 from seg_perception.classes import ClassMap
 from seg_perception.model.model_file import ModelInfo
 from seg_perception.rate_limit import RateLimit
-from seg_perception.ros.capture_service import TappedPublisher, channel
+from seg_perception.ros.camera_info import scaled_camera_info
+from seg_perception.ros.camera_publishers import CameraPublishers
+from seg_perception.ros.capture_service import channel
 from seg_perception.ros.frame_decoder import FrameDecoder
-from seg_perception.ros.frame_pipeline import Frame, FramePipeline, Serving
+from seg_perception.ros.frame_pipeline import Frame, FramePipeline
 from seg_perception.ros.frame_statistics import Drop, FrameStatistics
-from seg_perception.ros.label_info import label_info_message
 from seg_perception.ros.mailbox import Mailbox
-from seg_perception.ros.outputs import LATCHED_QOS, OUTPUT_QOS, OVERRIDABLE, Outputs, mask_names
+from seg_perception.ros.outputs import OVERRIDABLE
 from seg_perception.ros.parameter import TOPIC
 from seg_perception.ros.parameter_values import CameraParameters
 from seg_perception.ros.report_limit import ReportLimit
 from seg_perception.ros.worker import FrameSource
 from seg_perception.segmenter import Segmenter
+
+# Topics by the naming of image_transport whose messages are none that are read here.
+OTHER_TRANSPORTS = ("compressedDepth", "ffmpeg", "theora", "zstd")
 
 CameraMailbox = Mailbox[FrameSource, Frame]
 
@@ -61,12 +65,7 @@ class Camera:
         self._values = values
         self._capture = capture
         self._body: BodyMask | None = None
-        self._serving: Serving | None = None
-        self._next: Serving | None = None  # of a model on its way in
-        self._before: Serving | None = None  # of the model before, until its publishers are destroyed
-        self._changing = threading.Lock()  # of these three, which `begin_model` changes in another thread
-        self._label_info: TappedPublisher | None = None
-        self._camera_info: TappedPublisher | None = None
+        self._publishers: CameraPublishers | None = None
         self._subscriptions: list[Any] = []
         self._image_channel: Channel | None = None
         self._mailbox: CameraMailbox | None = None
@@ -98,14 +97,13 @@ class Camera:
         Raises:
             ValueError: a parameter that cannot be used, in one line; nothing was made.
         """
-        if not values.image:
-            raise ValueError(f"parameter {self.parameter('image')} is empty, expected the topic of the camera images")
+        self._check_image(values)
         self._body = read_body_mask(values.body_mask) if values.body_mask else None
         self._values = values
-        self._serving = Serving(info, classes, Outputs({}).changed_to(mask_names(info, classes), self._mask))
-        kind = type(self._label_info_message(self._serving))
-        self._label_info = self._publisher(kind, "label_info", LATCHED_QOS)
-        self._camera_info = self._publisher(CameraInfo, "camera_info") if values.camera_info else None
+        self._publishers = CameraPublishers(
+            self._node, self._prefix, self._capture, info, classes, bool(values.camera_info)
+        )
+        self._warn_of_smoothing()
 
     def start(self, mailbox: CameraMailbox) -> None:
         """Leave frames in the mailbox from now on, if the camera is enabled."""
@@ -115,11 +113,11 @@ class Camera:
             FrameDecoder(self._values.compressed, self._values.max_image_pixels),
             self.statistics,
             lambda: self._values,
-            self._present,
+            lambda: self.publishers.serving,
             self._body,
             lambda: self._node.get_clock().now().nanoseconds,
         )
-        self._publish_label_info()
+        self.publishers.activate(True)
         if self._values.enabled:
             self._subscribe()
 
@@ -127,6 +125,13 @@ class Camera:
         """No more frames; those in the mailbox, and one in hand, are the worker's."""
         self._unsubscribe()
         self._mailbox = None
+        if self._publishers is not None:
+            self._publishers.activate(False)
+
+    def model_loaded(self) -> None:
+        """Another model serves: let go of what belonged to the one before."""
+        self.publishers.model_loaded()
+        self._warn_of_smoothing()
 
     def forget(self) -> None:
         """Once the worker is done with the camera: its statistics go."""
@@ -134,54 +139,19 @@ class Camera:
 
     def release(self) -> None:
         """Destroy the publishers."""
-        servings = [serving for serving in (self._serving, self._next, self._before) if serving is not None]
-        publishers = {publisher for serving in servings for publisher in serving.outputs.publishers.values()}
-        publishers |= {publisher for publisher in (self._label_info, self._camera_info) if publisher is not None}
-        for publisher in publishers:
-            self._node.destroy_lifecycle_publisher(publisher.publisher)
-        self._serving = self._next = self._before = self._label_info = self._camera_info = self._body = None
+        if self._publishers is not None:
+            self._publishers.destroy()
+        self._publishers = self._body = None
 
     def destroy(self) -> None:
         """For good, from the state that it was made in."""
         self._node.destroy_service(self._service)
 
-    # Another model, or other classes, while it runs; see `ModelHost`
-
-    def prepare_model(self, info: ModelInfo, classes: ClassMap) -> None:
-        """Make the publishers that they need and those before have not."""
-        outputs = self._present().outputs.changed_to(mask_names(info, classes), self._mask)
-        self._next = Serving(info, classes, outputs)
-
-    def begin_model(self) -> None:
-        """Between two frames: the names of its labels go out before its first mask."""
-        with self._changing:
-            if self._next is None:
-                return
-            self._before, self._serving, self._next = self._serving, self._next, None
-        self._publish_label_info()
-
-    def model_loaded(self) -> None:
-        """Let go of what belonged to the model before."""
-        before, self._before = self._before, None
-        self._destroy_leftovers(before)
-
-    def model_refused(self) -> None:
-        """Let go of what was prepared; what was begun ends."""
-        unused, self._next = self._next, None
-        if self._before is not None:
-            unused, self._serving, self._before = self._serving, self._before, None
-        self._destroy_leftovers(unused)
-
-    def change_threshold(self, confidence_threshold: float) -> None:
-        """The parameter of that name: it holds from the next frame on."""
-
-        def changed(serving: Serving | None) -> Serving | None:
-            if serving is None:
-                return None
-            return replace(serving, classes=serving.classes.with_confidence_threshold(confidence_threshold))
-
-        with self._changing:
-            self._serving, self._next = changed(self._serving), changed(self._next)
+    @property
+    def publishers(self) -> CameraPublishers:
+        """Its publishers; there are some from configure to cleanup."""
+        assert self._publishers is not None
+        return self._publishers
 
     # The worker's
 
@@ -194,14 +164,15 @@ class Camera:
         """A frame could not be used: counted, and logged if its kind was not just now."""
         if self.statistics is not None:
             self.statistics.failed(error)
-        camera = f"camera {self.name}: " if self.name else ""
-        self._reports.report(f"{camera}{self._values.image}: image left out: {error}")
+        self._report(f"image left out: {error}")
 
     # Callbacks
 
     def refresh(self, values: CameraParameters) -> None:
         """Take over what its parameters are now."""
         before, self._values = self._values, values
+        if before.smoothing != values.smoothing and self._publishers is not None:
+            self._warn_of_smoothing()
         if before.enabled == values.enabled or self._mailbox is None or self.statistics is None:
             return
         if values.enabled:
@@ -225,8 +196,19 @@ class Camera:
             self.statistics.dropped(Drop.OVERTAKEN)
 
     def _on_camera_info(self, serialized: bytes) -> None:
-        if self._camera_info is not None:
-            self._camera_info.publish(serialized)
+        publisher, size = self.publishers.camera_info, self._values.size
+        if publisher is None:
+            return
+        if size.kind == "camera":
+            publisher.publish(serialized)
+        elif publisher.get_subscription_count():
+            try:
+                info = deserialize_message(serialized, CameraInfo)
+            except Exception as error:  # rclpy has no public class for what the middleware raises here
+                said = " ".join(str(error).split())
+                self._report(f"camera info of {len(serialized)} bytes cannot be deserialized: {said}")
+                return
+            publisher.publish(scaled_camera_info(info, size.of((0, 0), self.publishers.serving.info.input_size)))
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """By way of the parameter, so that both always say the same."""
@@ -245,7 +227,7 @@ class Camera:
         image = self._subscription(kind, self._values.image, self._on_image)
         self._image_channel = channel(image.topic_name, kind, reliable=False)
         self._subscriptions = [image]
-        if self._camera_info is not None:
+        if self.publishers.camera_info is not None:
             self._subscriptions.append(self._subscription(CameraInfo, self._values.camera_info, self._on_camera_info))
 
     def _subscription(self, kind: Any, topic: str, callback: Callable[[bytes], None]) -> Any:
@@ -258,29 +240,25 @@ class Camera:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
 
-    def _present(self) -> Serving:
-        assert self._serving is not None  # there is a worker only while there is a model
-        return self._serving
+    def _report(self, error: str) -> None:
+        camera = f"camera {self.name}: " if self.name else ""
+        self._reports.report(f"{camera}{self.image_topic}: {error}")
 
-    def _mask(self, name: str) -> TappedPublisher:
-        return self._publisher(Image, name)
+    def _warn_of_smoothing(self) -> None:
+        info = self.publishers.serving.info
+        if self._values.smoothing and info.geometry is None:
+            self._node.get_logger().warning(
+                f"parameter {self.parameter('smoothing')} has no effect with model {info.name}: it is of the form {info.form}, "
+                "only the form association has scores to take a mean of"
+            )
 
-    def _publisher(self, kind: Any, name: str, qos: QoSProfile = OUTPUT_QOS) -> TappedPublisher:
-        publisher = self._node.create_lifecycle_publisher(
-            kind, self._prefix + name, qos, qos_overriding_options=OVERRIDABLE
-        )
-        if self._mailbox is not None:
-            publisher.on_activate(None)  # one that comes late misses the transition
-        return TappedPublisher(publisher, self._capture, qos.durability == DurabilityPolicy.TRANSIENT_LOCAL)
-
-    def _label_info_message(self, serving: Serving) -> Any:
-        return label_info_message(serving.info.name, serving.classes, self._node.get_clock().now().to_msg())
-
-    def _publish_label_info(self) -> None:
-        if self._label_info is not None:
-            self._label_info.publish(self._label_info_message(self._present()))
-
-    def _destroy_leftovers(self, unused: Serving | None) -> None:
-        if unused is not None and self._serving is not None:
-            for publisher in unused.outputs.not_in(self._serving.outputs):
-                self._node.destroy_lifecycle_publisher(publisher.publisher)
+    def _check_image(self, values: CameraParameters) -> None:
+        name = self.parameter("image")
+        if not values.image:
+            raise ValueError(f"parameter {name} is empty, expected the topic of the camera images")
+        base, _, transport = values.image.rpartition("/")
+        if values.image_type == "auto" and transport in OTHER_TRANSPORTS:
+            raise ValueError(
+                f"parameter {name} is {values.image!r}, a topic of image_transport's {transport}, expected one of raw or "
+                f"compressed images such as {base} or {base}/compressed; if it is such a one, set {self.parameter('image_type')}"
+            )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from seg_perception.engines.tensorrt.options import TensorRtSettings
+from seg_perception.output_size import OutputSize, parse_output_size
 from seg_perception.ros.parameter import Parameter
 from seg_perception.ros.parameters import PARAMETERS
 
@@ -29,9 +30,16 @@ class CameraParameters:
     enabled: bool
     max_rate_hz: float
     body_mask: str
+    output_size: str
+    smoothing: float
     overlay_alpha: float
     stale_after_s: float
     late_after_ms: float
+
+    @property
+    def size(self) -> OutputSize:
+        """Of the masks."""
+        return parse_output_size(self.output_size) or OutputSize()
 
     @property
     def compressed(self) -> bool:

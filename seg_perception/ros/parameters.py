@@ -100,6 +100,25 @@ PARAMETERS: tuple[Parameter, ...] = (
         camera_default="",
     ),
     Parameter(
+        "output_size",
+        "camera",
+        "Size of the masks: the camera's, the network's, or a fixed one such as 320x240; ~/camera_info "
+        "is scaled to it.",
+        is_output_size=True,
+        live=True,
+        per_camera=True,
+    ),
+    Parameter(
+        "smoothing",
+        0.0,
+        "Weight of the frames before in the mean of the scores over time, against flicker where nothing moves; 0: off. Needs a "
+        "model of the form association.",
+        0.0,
+        0.99,
+        live=True,
+        per_camera=True,
+    ),
+    Parameter(
         "engine", "auto", "Inference engine; auto chooses by what is installed.", choices=ENGINE_KINDS, loadable=True
     ),
     Parameter(

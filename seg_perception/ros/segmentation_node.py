@@ -12,30 +12,24 @@ from collections.abc import Callable
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.parameter import Parameter
 
 from seg_perception.classes import ClassMap, read_class_map, unchanged
 from seg_perception.engines.base import EngineError
-from seg_perception.model.model_file import ModelInfo, read_model_info
-from seg_perception.ros import parameter_values
+from seg_perception.model.model_file import ModelInfo
 from seg_perception.ros.build_reports import BuildReports
 from seg_perception.ros.camera import Camera, CameraMailbox
 from seg_perception.ros.capture_service import CaptureService
 from seg_perception.ros.diagnostics import NodeState, diagnostic_status
+from seg_perception.ros.live_parameters import LiveParameters
 from seg_perception.ros.mailbox import Mailbox
 from seg_perception.ros.model_loader import ModelLoader
 from seg_perception.ros.model_slot import ModelSlot
 from seg_perception.ros.parameter_values import NodeParameters
-from seg_perception.ros.parameters import PARAMETERS
 from seg_perception.ros.transitions import refuse_what_is_not_allowed
 from seg_perception.ros.worker import Worker
 from seg_perception.segmenter import Segmenter
-from seg_perception.share import share_path
-
-SHIPPED_MODEL = "models/rooms_spt_lite0.onnx"
 
 
 class SegmentationNode(LifecycleNode):
@@ -43,29 +37,25 @@ class SegmentationNode(LifecycleNode):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__("segmentation", **arguments)
-        self._problems = parameter_values.declare(self)
-        names = parameter_values.camera_names(self)
-        self._problems |= parameter_values.declare_cameras(self, names)
-        self._problem = "; ".join(self._problems.values())
-        self.add_on_set_parameters_callback(self._check_parameters)
-        self._values = parameter_values.read(self, names)
-        self._refreshing = False
+        self._settings = LiveParameters(self, lambda: self._slot is not None, self._parameters_changed)
+        self._problem = self._settings.problem
         self._lifecycle = "unconfigured"
         self._slot: ModelSlot | None = None
-        self._asked = self._loaded = self._values  # of the model made last, and of the one in the slot
+        self._asked = self._loaded = self._settings.values  # of the model made last, and of the one in the slot
         self._asked_classes: ClassMap | None = None
-        self._putting_back = False
         self._build: BuildReports | None = None  # while configure may be building
         self._mailbox: CameraMailbox | None = None
         self._worker: Worker | None = None
         refuse_what_is_not_allowed(self)
         self._loader = ModelLoader(self, self)
-        self._capture = CaptureService(self, self._values)
+        self._capture = CaptureService(self, self._settings.values)
         self._cameras = self._made_cameras()
         # Diagnostics come in every state and on a clock that runs even where simulated time stands still.
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._diagnostics_timer = self.create_timer(
-            self._values.diagnostics_period_s, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME)
+            self._settings.values.diagnostics_period_s,
+            self._publish_diagnostics,
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
 
     # Transitions
@@ -73,13 +63,13 @@ class SegmentationNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and make the publishers."""
         try:
-            self._refresh_parameters()
-            if self._problems:
-                raise ValueError("; ".join(self._problems.values()))
+            self._settings.refresh()
+            if self._settings.problem:
+                raise ValueError(self._settings.problem)
             segmenter = self.make_segmenter()
             assert self._asked_classes is not None
             for camera in self._cameras:
-                camera.configure(self._values.cameras[camera.name], segmenter.info, self._asked_classes)
+                camera.configure(self._settings.values.cameras[camera.name], segmenter.info, self._asked_classes)
             segmenter.open()
             warm_ms = segmenter.warm_up()
         except (ValueError, OSError, EngineError) as error:
@@ -137,7 +127,7 @@ class SegmentationNode(LifecycleNode):
 
     def autostart(self, stopping: Callable[[], bool]) -> None:
         """Configure and activate, as a lifecycle manager would, if the parameter says so and nobody stops it."""
-        if not self._values.autostart or self.trigger_configure() != TransitionCallbackReturn.SUCCESS:
+        if not self._settings.values.autostart or self.trigger_configure() != TransitionCallbackReturn.SUCCESS:
             return
         if not stopping():
             self.trigger_activate()
@@ -166,11 +156,12 @@ class SegmentationNode(LifecycleNode):
 
     def make_segmenter(self) -> Segmenter:
         """As the parameters ask for; not open. Raises what `Segmenter` does, and ClassMapError."""
-        self._refresh_parameters()
-        values = self._values
+        self._settings.refresh()
+        values = self._settings.values
         self._build = BuildReports(self.get_logger().info, self._publish_diagnostics)
-        model = values.model or share_path(SHIPPED_MODEL)
-        segmenter = Segmenter(model, values.engine, values.threads, values.precision, values.tensorrt, self._build)
+        segmenter = Segmenter(
+            self._settings.model_path, values.engine, values.threads, values.precision, values.tensorrt, self._build
+        )
         self._asked_classes = _class_map(values, segmenter.info)
         self._asked = values
         return segmenter
@@ -179,12 +170,12 @@ class SegmentationNode(LifecycleNode):
         """Make the publishers that a model needs and the one before has not."""
         assert self._asked_classes is not None
         for camera in self._cameras:
-            camera.prepare_model(segmenter.info, self._asked_classes)
+            camera.publishers.prepare_model(segmenter.info, self._asked_classes)
 
     def begin_model(self, segmenter: Segmenter) -> None:
         """Between two frames: its labels' names go out before its first mask."""
         for camera in self._cameras:
-            camera.begin_model()
+            camera.publishers.begin_model()
 
     def model_loaded(self, segmenter: Segmenter) -> None:
         """Let go of what belonged to the model before."""
@@ -195,17 +186,11 @@ class SegmentationNode(LifecycleNode):
     def model_refused(self) -> None:
         """Let go of what was prepared, and put the parameters back to what serves."""
         self._build = None
-        for camera in self._cameras:
-            camera.model_refused()
         if self._slot is None:
             return  # cleaned up meanwhile: what is asked for is for the next configure
-        self._refresh_parameters()
-        names = [p.name for p in PARAMETERS if p.loadable]
-        back = [n for n in names if getattr(self._values, n) != getattr(self._loaded, n)]
-        if back:
-            self._putting_back = True
-            self.set_parameters([Parameter(name, value=getattr(self._loaded, name)) for name in back])
-            self._putting_back = False
+        for camera in self._cameras:
+            camera.publishers.model_refused()
+        self._settings.put_back(self._loaded)
 
     def _stop(self, timeout_s: float | None = None) -> None:
         for camera in self._cameras:
@@ -226,62 +211,21 @@ class SegmentationNode(LifecycleNode):
         self._slot = None
         self._lifecycle = "unconfigured"
 
-    # Parameters
-
     def _made_cameras(self) -> list[Camera]:
-        return [Camera(self, name, values, self._capture.buffer) for name, values in self._values.cameras.items()]
+        cameras = self._settings.values.cameras
+        return [Camera(self, name, values, self._capture.buffer) for name, values in cameras.items()]
 
-    def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
-        problem = parameter_values.problem_with(changes, self._slot is not None) or self._problem_with_model(changes)
-        if problem:
-            return SetParametersResult(successful=False, reason=problem)
-        for change in changes:
-            self._problems.pop(change.name, None)
-        # The change is stored after this callback; the copies that are worked with follow in the next cycle.
-        if self.executor is not None and not self._refreshing:
-            self._refreshing = True
-            self.executor.create_task(self._refresh_parameters)
-        return SetParametersResult(successful=True)
-
-    def _problem_with_model(self, changes: list[Parameter]) -> str:
-        """Why `~/load_model` could not load what is set now, as far as the file's head says; empty if nothing is known."""
-        if self._slot is None or self._putting_back:
-            return ""
-        for change in changes:
-            if change.name == "model":
-                try:
-                    read_model_info(change.value or share_path(SHIPPED_MODEL))
-                except (ValueError, OSError) as error:
-                    return " ".join(str(error).split())
-        return ""
-
-    def _refresh_parameters(self) -> None:
-        self._refreshing = False
-        names = parameter_values.camera_names(self)
-        if names != tuple(self._values.cameras):
-            self._change_cameras(names)
-        before, self._values = self._values, parameter_values.read(self, names)
-        following = parameter_values.followers(before, self._values)
-        if following:
-            self.set_parameters([Parameter(name, value=value) for name, value in following])
-            self._values = parameter_values.read(self, names)
-        for camera in self._cameras:
-            camera.refresh(self._values.cameras[camera.name])
-        if self._slot is not None and before.confidence_threshold != self._values.confidence_threshold:
+    def _parameters_changed(self, before: NodeParameters, now: NodeParameters) -> None:
+        if tuple(before.cameras) != tuple(now.cameras):  # while the node is not configured
             for camera in self._cameras:
-                camera.change_threshold(self._values.confidence_threshold)
-        self._capture.refresh(self._values)
-        self._diagnostics_timer.timer_period_ns = round(1e9 * self._values.diagnostics_period_s)
-
-    def _change_cameras(self, names: tuple[str, ...]) -> None:
-        """Others than before, while the node is not configured."""
+                camera.destroy()
+            self._cameras = self._made_cameras()
         for camera in self._cameras:
-            camera.destroy()
-        for gone in parameter_values.undeclare_cameras(self, tuple(self._values.cameras)):
-            self._problems.pop(gone, None)
-        self._problems |= parameter_values.declare_cameras(self, names)
-        self._values = parameter_values.read(self, names)
-        self._cameras = self._made_cameras()
+            camera.refresh(now.cameras[camera.name])
+            if self._slot is not None and before.confidence_threshold != now.confidence_threshold:
+                camera.publishers.change_threshold(now.confidence_threshold)
+        self._capture.refresh(now)
+        self._diagnostics_timer.timer_period_ns = round(1e9 * now.diagnostics_period_s)
 
     # Diagnostics
 

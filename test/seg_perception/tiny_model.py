@@ -114,15 +114,19 @@ def association_metadata() -> dict[str, str]:
 
 
 def write_tiny_association_model(
-    path: Path, changes: dict[str, str | None] | None = None, shapes: dict[str, list[int | str]] | None = None
+    path: Path,
+    changes: dict[str, str | None] | None = None,
+    shapes: dict[str, list[int | str]] | None = None,
+    score: float = 20.0,
 ) -> Path:
     """The same classes in the form `association`, decided a cell: every pixel belongs to the superpixel of its own cell.
 
-    Class scores of a cell are 20 for the class of its mean colour and 0 for the others.
+    Class scores of a cell are `score` for the class of its mean colour and 0 for the others.
 
     Args:
         changes: to the metadata; None removes a key.
         shapes: declared instead of the true ones, by the output's name.
+        score: of the class; its probability is exp(score) / (exp(score) + 3).
     """
     (rows, columns), features = GRID, FEATURE_CELL[0] * FEATURE_CELL[1]
     scores = np.zeros((1, rows, columns, features, 9), np.float32)
@@ -139,7 +143,7 @@ def write_tiny_association_model(
         numpy_helper.from_array(np.array([2, 1], np.int64), "split"),
         numpy_helper.from_array(np.array([3], np.int64), "last"),
         numpy_helper.from_array(np.arange(4, dtype=np.float32), "ids"),
-        numpy_helper.from_array(np.array(20.0, np.float32), "twenty"),
+        numpy_helper.from_array(np.array(score, np.float32), "score"),
         numpy_helper.from_array(np.array(0.0, np.float32), "zero"),
         numpy_helper.from_array(scores, "scores"),
         numpy_helper.from_array(np.array([0, rows, columns, 1, 1], np.int64), "spread"),
@@ -156,7 +160,7 @@ def write_tiny_association_model(
         helper.make_node("ReduceSum", ["weighted", "last"], ["classes"], keepdims=1),  # (B, R, C, 1)
         helper.make_node("Equal", ["classes", "ids"], ["is_class"]),
         helper.make_node("Cast", ["is_class"], ["is_class_float"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["is_class_float", "twenty"], ["class_logits"]),
+        helper.make_node("Mul", ["is_class_float", "score"], ["class_logits"]),
         helper.make_node("Mul", ["classes", "zero"], ["zeros"]),
         helper.make_node("Reshape", ["zeros", "spread"], ["zeros_5d"]),
         helper.make_node("Add", ["zeros_5d", "scores"], ["association"]),

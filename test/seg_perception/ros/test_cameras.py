@@ -101,7 +101,7 @@ def test_a_bad_image_is_its_own_cameras_error_alone(front, rear, node, diagnosti
     message.step = 5
     front.publisher.publish(message)
     line = node.wait_for("step 5: expected at least 96", timeout_s=ANSWER_S)
-    assert "camera front: front/image: image left out" in line
+    assert "camera front: /front/image: image left out" in line
     wait_until(lambda: values_of(diagnostics, "front")["last_error"], ANSWER_S, "the error in the diagnostics")
     assert values_of(diagnostics, "rear")["last_error"] == ""
     assert int(values_of(diagnostics, "rear")["failed"]) == before
