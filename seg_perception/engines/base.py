@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,20 @@ class EngineError(RuntimeError):
 
 class NoEngineError(EngineError):
     """No engine is installed that could be chosen. The message is one line that says what to install."""
+
+
+@dataclass(frozen=True)
+class MaskRequest:
+    """What is wanted of one image, beside the labels.
+
+    Attributes:
+        size: (H, W) of the masks.
+        confidence, superpixels: whether these are wanted.
+    """
+
+    size: tuple[int, int]
+    confidence: bool = True
+    superpixels: bool = True
 
 
 class Engine(ABC):
@@ -70,6 +86,11 @@ class Engine(ABC):
         return False
 
     @property
+    def best_batch(self) -> int:
+        """Most images that `infer_painted_batch` takes at once; 1 where several at once gain nothing."""
+        return 1
+
+    @property
     def problem(self) -> str:
         """Why this runs less well than it was asked to, in one line; empty where it does not."""
         return ""
@@ -111,6 +132,21 @@ class Engine(ABC):
 
         Returns:
             the masks, which are the caller's; None where the engine does not do that, and has not run: `infer` does it then.
+
+        Raises:
+            EngineError, ValueError: as `infer`.
+        """
+        return None
+
+    def infer_painted_batch(self, images: np.ndarray, requests: Sequence[MaskRequest]) -> list[Painted] | None:
+        """As `infer_painted`, for several images at once, such as those of several cameras.
+
+        Args:
+            images: uint8 [B, H, W, 3], RGB, C-contiguous, B from 1 to `best_batch`, whatever the batch size is.
+            requests: B of them; the sizes may differ.
+
+        Returns:
+            the masks of each image, in order; None where the engine does not do that, and has not run: then one by one.
 
         Raises:
             EngineError, ValueError: as `infer`.

@@ -2,7 +2,7 @@
 
     made --configure--> has publishers --start--> subscribed, its frames go to the mailbox --stop--> --release--> made
 
-All is called in the executor's thread, but for `process` and `failed` (the worker's).
+All is called in the executor's thread, but for `prepare` and `failed` (the worker's).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from seg_perception.ros.camera_info import scaled_camera_info
 from seg_perception.ros.camera_publishers import CameraPublishers
 from seg_perception.ros.capture_service import channel
 from seg_perception.ros.frame_decoder import FrameDecoder
-from seg_perception.ros.frame_pipeline import Frame, FramePipeline
+from seg_perception.ros.frame_pipeline import Frame, FrameJob, FramePipeline
 from seg_perception.ros.frame_statistics import Drop, FrameStatistics
 from seg_perception.ros.mailbox import Mailbox
 from seg_perception.ros.outputs import OVERRIDABLE
@@ -155,10 +155,10 @@ class Camera:
 
     # The worker's
 
-    def process(self, frame: Frame, segmenter: Segmenter) -> None:
-        """Segment a frame and publish its masks; raises what `FramePipeline.process` does."""
+    def prepare(self, frame: Frame, segmenter: Segmenter) -> FrameJob | None:
+        """Decode a frame; raises what `FramePipeline.prepare` does."""
         assert self._pipeline is not None
-        self._pipeline.process(frame, segmenter)
+        return self._pipeline.prepare(frame, segmenter)
 
     def failed(self, error: str) -> None:
         """A frame could not be used: counted, and logged if its kind was not just now."""

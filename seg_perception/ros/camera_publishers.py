@@ -14,9 +14,9 @@ from seg_perception.capture import CaptureBuffer
 from seg_perception.classes import ClassMap
 from seg_perception.model.model_file import ModelInfo
 from seg_perception.ros.capture_service import TappedPublisher
-from seg_perception.ros.frame_pipeline import Serving
 from seg_perception.ros.label_info import label_info_message
 from seg_perception.ros.outputs import LATCHED_QOS, OUTPUT_QOS, OVERRIDABLE, Outputs, mask_names
+from seg_perception.ros.publication import Serving
 
 
 class CameraPublishers:

@@ -1,0 +1,142 @@
+"""The masks of one frame, made of its segmentation and published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+
+import cv2
+import numpy as np
+
+from seg_perception.body_mask import BodyMask
+from seg_perception.cdr import Header
+from seg_perception.classes import ClassMap
+from seg_perception.labels import overlay
+from seg_perception.model.model_file import UNLABELLED, ModelInfo
+from seg_perception.ros.frame_decoder import DecodedFrame
+from seg_perception.ros.outputs import Outputs
+from seg_perception.segmenter import Segmentation
+from seg_perception.superpixel_labels import superpixel_labels
+
+NEED_LABELS = {"labels", "foreground", "overlay"}
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What a camera's masks are made and published with; changes between two frames.
+
+    Attributes:
+        info: of the model that serves.
+        classes: what becomes of the model's classes.
+        outputs: publishers.
+    """
+
+    info: ModelInfo
+    classes: ClassMap
+    outputs: Outputs
+
+
+class Publication:
+    """Makes and publishes the masks that somebody subscribes to.
+
+    Args:
+        image: of the camera.
+        serving: what they are made with.
+        wanted: names of the masks, see `outputs.ENCODINGS`.
+        body: pixels that get no label; None: there are none.
+        overlay_alpha: weight of the colours in the overlay.
+
+    Attributes:
+        spent_s: what `publish_labels` has taken.
+    """
+
+    def __init__(
+        self, image: DecodedFrame, serving: Serving, wanted: set[str], body: BodyMask | None, overlay_alpha: float
+    ) -> None:
+        self._image = image
+        self._serving = serving
+        self._wanted = wanted
+        self._body = body
+        self._overlay_alpha = overlay_alpha
+        self._labels = np.empty((0, 0), np.uint8)  # the robot's
+        self.spent_s = 0.0
+
+    @property
+    def header(self) -> Header:
+        """Of the image."""
+        return self._image.header
+
+    @property
+    def rgb(self) -> np.ndarray:
+        """The image, uint8 [H, W, 3]."""
+        return self._image.rgb
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether any mask is made of the labels of pixels."""
+        return bool(self._wanted & NEED_LABELS)
+
+    @property
+    def is_by_confidence(self) -> bool:
+        """Whether the labels depend on the confidence."""
+        return self.needs_labels and self._serving.classes.has_thresholds
+
+    @property
+    def needs_confidence(self) -> bool:
+        """Whether the confidence of pixels is needed."""
+        return "confidence" in self._wanted or self.is_by_confidence
+
+    @property
+    def needs_superpixels(self) -> bool:
+        """Whether the superpixels of pixels are needed."""
+        return "superpixels" in self._wanted
+
+    def publish_labels(self, result: Segmentation) -> None:
+        """Labels, and what goes out with them."""
+        start_s = perf_counter()
+        if self.needs_labels:
+            self._labels = self._own_labels(result)
+            self._publish("labels", self._labels)
+        if "foreground" in self._wanted:
+            self._publish("foreground", self._serving.classes.foreground_of(self._labels))
+        if "superpixel_labels" in self._wanted and result.class_logits is not None:
+            self._publish("superpixel_labels", self._superpixel_labels(result.class_logits))
+        if result.superpixels is not None:
+            self._publish("superpixels", result.superpixels)
+        self.spent_s += perf_counter() - start_s
+
+    def publish_rest(self, result: Segmentation) -> None:
+        """What can wait until the labels are out."""
+        if "confidence" in self._wanted and result.confidence is not None:
+            self._publish("confidence", self._outside_body(result.confidence))
+        if "overlay" in self._wanted:
+            rgb = self.rgb
+            if _size(rgb) != _size(self._labels):
+                rgb = cv2.resize(rgb, self._labels.shape[::-1], interpolation=cv2.INTER_AREA)
+            self._publish("overlay", overlay(rgb, self._labels, self._serving.classes.palette, self._overlay_alpha))
+
+    def _own_labels(self, result: Segmentation) -> np.ndarray:
+        """The robot's labels of the model's: uint8 [H, W]."""
+        labels = self._serving.classes.apply(result.labels, result.confidence)
+        return labels if self._body is None else cv2.bitwise_or(labels, self._body.at(_size(labels)))  # 255: no label
+
+    def _superpixel_labels(self, class_logits: np.ndarray) -> np.ndarray:
+        """The robot's class of each superpixel: uint8 [R, C], of the scores float [R, C, K]."""
+        labels = self._serving.classes.apply(*superpixel_labels(class_logits))
+        geometry = self._serving.info.geometry
+        if self._body is None or geometry is None:
+            return labels
+        body = self._body.in_cells(geometry.input_size, geometry.grid, geometry.cell)
+        return np.where(body, np.uint8(UNLABELLED), labels)
+
+    def _outside_body(self, mask: np.ndarray) -> np.ndarray:
+        """0 on the robot's body."""
+        return mask if self._body is None else cv2.subtract(mask, self._body.at(_size(mask)))
+
+    def _publish(self, name: str, pixels: np.ndarray) -> None:
+        if name in self._wanted:
+            self._serving.outputs.publish(name, self._image.header, pixels)
+
+
+def _size(mask: np.ndarray) -> tuple[int, int]:
+    return mask.shape[0], mask.shape[1]
