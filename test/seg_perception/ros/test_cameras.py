@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from seg_perception.bag.reader import open_bag
 from test.seg_perception.node_diagnostics import Diagnostics
 from test.seg_perception.node_process import ANSWER_S, Camera, NodeProcess, pixels
 from test.seg_perception.node_services import (
@@ -16,6 +18,7 @@ from test.seg_perception.node_services import (
     CLEANUP,
     CONFIGURE,
     DEACTIVATE,
+    call_trigger,
     change_state,
     enable_camera,
     set_parameter,
@@ -40,6 +43,7 @@ def node(ros_environment: dict[str, str], tmp_path_factory: pytest.TempPathFacto
         "top.overlay_alpha": 0.25,
         "model": write_tiny_model(folder / "tiny.onnx"),
         "diagnostics_period_s": 0.2,
+        "capture_folder": folder / "captures",
     }
     process = NodeProcess(ros_environment, NAME, **parameters)
     process.wait_for("active: listening to /front/image, /robot_rear/image_raw")
@@ -165,6 +169,49 @@ def test_cameras_follow_the_plain_parameter_unless_they_have_their_own(node, ros
     assert "front.overlay_alpha" in refused.reason
     structural = set_parameter(ros_node, NAME, "rear.image", "/elsewhere")
     assert structural.reason == "parameter rear.image takes effect at configure; deactivate and clean up the node first"
+
+
+def test_another_model_serves_all_cameras_and_a_refused_one_none(node, ros_node, front, rear, tmp_path):
+    other = write_tiny_model(tmp_path / "other.onnx", grid=None)
+    broken = write_tiny_model(tmp_path / "broken.onnx")
+    assert ros_node.count_publishers(f"/{NAME}/front/superpixels") == 1
+    assert set_parameter(ros_node, NAME, "model", str(other)).successful
+    assert call_trigger(ros_node, NAME, "load_model").success
+    for camera in (front, rear):
+        wait_until(
+            lambda c=camera: ros_node.count_publishers(f"/{c.name}/superpixels") == 0, ANSWER_S, "no superpixels"
+        )
+        camera.ask(picture(4))
+    assert set_parameter(ros_node, NAME, "model", str(broken)).successful
+    broken.write_bytes(broken.read_bytes()[:-2000])
+    refused = call_trigger(ros_node, NAME, "load_model")
+    assert not refused.success
+    assert get_parameter(ros_node, "model") == str(other)
+    for camera in (front, rear):
+        camera.ask(picture(5))
+
+
+def test_a_capture_holds_what_all_cameras_took_in_and_gave_out(node, ros_node, front, rear):
+    assert set_parameter(ros_node, NAME, "capture_mb", 50).successful
+    try:
+        front.ask(picture())  # the parameter takes effect in the cycle after its answer
+        topics = captured(ros_node, front, rear)
+        assert {"/front/image", "/robot_rear/image_raw"} <= topics
+        assert {f"/{NAME}/front/labels", f"/{NAME}/rear/labels", f"/{NAME}/rear/confidence"} <= topics
+        assert {f"/{NAME}/front/label_info", f"/{NAME}/rear/label_info", "/diagnostics"} <= topics
+    finally:
+        assert set_parameter(ros_node, NAME, "capture_mb", 0).successful
+
+
+def captured(ros_node: Any, *cameras: Camera) -> set[str]:
+    """The topics in a capture that is saved after each camera had an image."""
+    for camera in cameras:
+        camera.ask(picture(6))
+    time.sleep(0.3)  # diagnostics come every 0.2 s
+    answer = call_trigger(ros_node, NAME, "save_capture")
+    assert answer.success, answer.message
+    with open_bag(answer.message.partition(": ")[0]) as bag:
+        return set(bag.topics())
 
 
 def test_cameras_change_with_the_parameter_and_bad_names_are_refused(node, ros_node, front):
