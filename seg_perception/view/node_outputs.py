@@ -122,7 +122,7 @@ class NodeOutputs:
 
     def _show_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            if status.name != self._name:
+            if status.name.replace(": ", "/") != self._name:  # of one among several cameras: "/segmentation: front"
                 continue
             values = {pair.key: pair.value for pair in status.values}
             stages = {

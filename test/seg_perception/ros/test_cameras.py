@@ -35,17 +35,25 @@ def node(ros_environment: dict[str, str], tmp_path_factory: pytest.TempPathFacto
     """Three cameras: front without a topic of its own, rear with a body mask, top disabled."""
     folder = tmp_path_factory.mktemp("cameras")
     cv2.imwrite(str(folder / "body.png"), BODY.astype(np.uint8) * 255)
-    parameters: dict[str, Any] = {
-        "cameras": "[front, rear, top]",
-        "rear.image": "/robot_rear/image_raw",
-        "rear.body_mask": folder / "body.png",
-        "top.enabled": False,
-        "top.overlay_alpha": 0.25,
-        "model": write_tiny_model(folder / "tiny.onnx"),
-        "diagnostics_period_s": 0.2,
-        "capture_folder": folder / "captures",
-    }
-    process = NodeProcess(ros_environment, NAME, **parameters)
+    file = folder / "robot.yaml"
+    file.write_text(
+        f"""
+/**:
+  ros__parameters:
+    cameras: [front, rear, top]
+    rear:
+      image: /robot_rear/image_raw
+      body_mask: {folder / "body.png"}
+    top:
+      enabled: false
+      overlay_alpha: 0.25
+    model: {write_tiny_model(folder / "tiny.onnx")}
+    diagnostics_period_s: 0.2
+    capture_folder: {folder / "captures"}
+""",
+        encoding="utf-8",
+    )
+    process = NodeProcess(ros_environment, NAME, ros_arguments=("--params-file", str(file)))
     process.wait_for("active: listening to /front/image, /robot_rear/image_raw")
     yield process
     assert process.alive, f"a test brought the node down: {process.lines[-20:]}"
