@@ -59,10 +59,10 @@ class LiveParameters:
         self._refreshing = False
         before = self.values
         names = parameter_values.camera_names(self._node)
-        if names != tuple(before.cameras):
-            for gone in parameter_values.undeclare_cameras(self._node, tuple(before.cameras)):
-                self._problems.pop(gone, None)
-            self._problems |= parameter_values.declare_cameras(self._node, names)
+        # What stays keeps what was set for it.
+        for gone in parameter_values.undeclare_cameras(self._node, [c for c in before.cameras if c not in names]):
+            self._problems.pop(gone, None)
+        self._problems |= parameter_values.declare_cameras(self._node, [c for c in names if c not in before.cameras])
         self.values = parameter_values.read(self._node, names)
         following = parameter_values.followers(before, self.values)
         if following:

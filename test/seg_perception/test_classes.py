@@ -66,6 +66,21 @@ def test_what_the_file_leaves_out_the_parameters_say(tmp_path: Path) -> None:
     assert classes.foreground[0] == 255
 
 
+def test_another_threshold_holds_where_the_file_says_none(tmp_path: Path) -> None:
+    labels = np.array([[0, 2, 3, 3]], np.uint8)
+    confidence = np.array([[100, 200, 100, 200]], np.uint8)
+    text = "classes: {ground: floor, seat: {of: chair, confidence: 0.5}}"
+    classes = read_class_map(written(tmp_path, text), NAMES, PALETTE, 0.9)
+    np.testing.assert_array_equal(classes.apply(labels, confidence), [[255, 255, 255, 1]])
+    lower = classes.with_confidence_threshold(0.3)
+    np.testing.assert_array_equal(lower.apply(labels, confidence), [[0, 255, 255, 1]])
+    whole = read_class_map(written(tmp_path, GOOD), NAMES, PALETTE)
+    np.testing.assert_array_equal(whole.with_confidence_threshold(1.0).thresholds, whole.thresholds)
+    own = unchanged(NAMES, PALETTE)
+    assert own.with_confidence_threshold(0.5).has_thresholds
+    assert not own.with_confidence_threshold(0.5).with_confidence_threshold(0.0).has_thresholds
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seg_perception.engines.base import EngineError
+from seg_perception.engines.base import EngineError, MaskRequest
+from seg_perception.painting import Painter
 from seg_perception.segmenter import Segmentation, Segmenter
 from test.seg_perception.tiny_model import (
     CELL,
@@ -60,6 +61,26 @@ def test_labels_come_before_the_confidence_is_made(model: Path) -> None:
     assert seen == [(True, True)]
     np.testing.assert_array_equal(result.confidence, at_once.confidence)
     assert (without.confidence, without.superpixels) == (None, None)
+
+
+def test_what_nobody_wants_is_not_painted(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rgb = cells_image()
+    with Segmenter(model, "onnxruntime") as segmenter:
+        superpixels = segmenter.segment(rgb, False, True, size=(48, 64), want_labels=False)
+        monkeypatch.delattr(Painter, "paint")
+        nothing = segmenter.segment(rgb, False, False, want_labels=False)
+    assert superpixels.labels.size == 0
+    np.testing.assert_array_equal(superpixels.superpixels, grid_cells((48, 64)))
+    assert (nothing.labels.size, nothing.confidence, nothing.superpixels) == (0, None, None)
+    np.testing.assert_array_equal(nothing.class_logits.argmax(-1), tiny_labels(rgb[:: CELL[0], :: CELL[1]]))
+
+
+def test_engines_that_gain_nothing_by_several_images_at_once_say_so(model: Path) -> None:
+    with Segmenter(model, "onnxruntime") as segmenter:
+        assert segmenter.best_batch == 1
+        assert segmenter.segment_together([cells_image()], [MaskRequest(INPUT_SIZE)]) is None
+        with pytest.raises(ValueError, match="expected uint8"):
+            segmenter.segment_together([cells_image().astype(float)], [MaskRequest(INPUT_SIZE)])
 
 
 def test_results_stay_as_they_are_while_further_images_come(model: Path) -> None:

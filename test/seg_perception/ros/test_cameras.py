@@ -238,6 +238,7 @@ def test_cameras_change_with_the_parameter_and_bad_names_are_refused(node, ros_n
         answer = set_parameter(ros_node, NAME, "cameras", names)
         assert not answer.successful
         assert "expected up to 16 different names such as [front, rear]" in answer.reason
+    assert set_parameter(ros_node, NAME, "front.stale_after_s", 7.0).successful
     assert set_parameter(ros_node, NAME, "cameras", ["front", "rear", "left"]).successful
     assert set_parameter(ros_node, NAME, "left.image", "/left/raw").successful
     assert not set_parameter(ros_node, NAME, "left.image", "no topic!").successful
@@ -248,10 +249,66 @@ def test_cameras_change_with_the_parameter_and_bad_names_are_refused(node, ros_n
     assert change_state(ros_node, NAME, CONFIGURE)
     assert change_state(ros_node, NAME, ACTIVATE)
     node.wait_for("active: listening to /front/image, /robot_rear/image_raw, /left/raw")
+    assert get_parameter(ros_node, "front.stale_after_s") == 7.0  # what stays keeps what was set for it
     left = Camera(ros_node, "/left/raw", f"{NAME}/left")
     left.connect()
     rgb = picture(9)
     np.testing.assert_array_equal(pixels(left.ask(rgb)), tiny_labels(rgb))
+
+
+def test_what_is_wrong_at_the_start_is_one_line_and_can_be_put_right(ros_environment, ros_node, tmp_path):
+    model = write_tiny_model(tmp_path / "tiny.onnx")
+    wrong = {"left.max_rate_hz": -1.0, "left.output_size": "big", "left.image": "''"}
+    process = NodeProcess(ros_environment, "wrong", model=model, cameras="left", **wrong)
+    try:
+        line = process.wait_for("cannot configure: ")
+        assert "parameter cameras is 'left', expected up to 16 different names such as [front, rear]" in line
+        assert set_parameter(ros_node, "wrong", "cameras", ["left"]).successful
+        assert not change_state(ros_node, "wrong", CONFIGURE)
+        line = process.wait_for("cannot configure: ", count=2)
+        assert "left.max_rate_hz" in line
+        assert "expected float, 0 to 1000" in line
+        assert "parameter left.output_size is 'big', expected camera, network, or WIDTHxHEIGHT" in line
+        assert set_parameter(ros_node, "wrong", "left.max_rate_hz", 1.0).successful
+        assert set_parameter(ros_node, "wrong", "left.output_size", "8x8").successful
+        assert not change_state(ros_node, "wrong", CONFIGURE)
+        line = process.wait_for("cannot configure: ", count=3)
+        assert "parameter left.image is empty, expected the topic of the camera images" in line
+        assert set_parameter(ros_node, "wrong", "left.image", "image").successful
+        assert change_state(ros_node, "wrong", CONFIGURE)
+    finally:
+        assert process.stop() == 0
+
+
+def test_under_overload_a_fast_camera_gets_no_more_than_a_slow_one(ros_environment, ros_node, tmp_path):
+    # One inference takes ten milliseconds and more, and even the slow camera sends hundreds of images a second.
+    model = write_tiny_model(tmp_path / "large.onnx", input_size=(768, 1024), grid=None)
+    process = NodeProcess(ros_environment, "busy_pair", model=model, engine="onnxruntime", cameras="[fast, slow]")
+    try:
+        process.wait_for("active: listening to")
+        fast, slow = (Camera(ros_node, f"/{name}/image", f"busy_pair/{name}") for name in ("fast", "slow"))
+        for camera in (fast, slow):
+            camera.connect()
+        before = [len(camera.received["labels"]) for camera in (fast, slow)]
+
+        def answers() -> list[int]:
+            return [len(c.received["labels"]) - b for c, b in zip((fast, slow), before, strict=True)]
+
+        def enough() -> bool:
+            for camera in (fast, fast, fast, slow):
+                camera.publish(picture())
+            return answers()[1] >= 12
+
+        wait_until(enough, ANSWER_S, "answers to the slow camera")
+        of_fast, of_slow = answers()
+        assert of_fast <= 1.5 * of_slow + 3, (
+            of_fast,
+            of_slow,
+        )  # by their turn, not by their number: that would be three times
+        stamps = [(m.header.stamp.sec, m.header.stamp.nanosec) for m in fast.received["labels"]]
+        assert stamps == sorted(stamps)
+    finally:
+        assert process.stop() == 0
 
 
 def get_parameter(ros_node: Any, parameter: str) -> Any:

@@ -75,17 +75,20 @@ def test_images_of_a_topic_are_segmented_and_shown_with_their_stamps(
     assert f"shown       {len(labels.stamps_ns)} images" in out
 
 
+@pytest.mark.parametrize("name", ["view_node", "view_nodes/left"])
 def test_what_a_running_node_publishes_is_shown_without_a_second_model(
-    tmp_path: Path, ros_environment: dict[str, str], ros_node: Any, model: Path
+    tmp_path: Path, ros_environment: dict[str, str], ros_node: Any, model: Path, name: str
 ):
-    topic = "/view_node/image"
-    node = NodeProcess(ros_environment, "view_node", model=model, image=topic, diagnostics_period_s=0.2)
+    node_name, _, camera_name = name.partition("/")
+    topic = f"/{node_name}/image"
+    parameters = {"cameras": "[right, left]", "left.image": topic} if camera_name else {"image": topic}
+    node = NodeProcess(ros_environment, node_name, model=model, diagnostics_period_s=0.2, **parameters)
     file = tmp_path / "run.rrd"
-    camera = Camera(ros_node, topic, "view_node")
+    camera = Camera(ros_node, topic, name)
     try:
         node.wait_for("active: listening to")
         camera.connect()
-        process = viewing(ros_environment, "/view_node", "--record", file, "--wait", START_S, "--max-frames", 12)
+        process = viewing(ros_environment, f"/{name}", "--record", file, "--wait", START_S, "--max-frames", 12)
         sent = {}
 
         def shown() -> bool:
