@@ -133,12 +133,12 @@ class FrameJob:
         early = None if publication.is_by_confidence else publication.publish_labels
         result = segmenter.segment(
             self.rgb,
-            publication.needs_confidence,
-            publication.needs_superpixels,
-            early,
-            self.size,
-            self.smoothing,
-            publication.needs_labels,
+            want_confidence=publication.needs_confidence,
+            want_superpixels=publication.needs_superpixels,
+            on_labels=early,
+            size=self.size,
+            smooth=self.smoothing,
+            want_labels=publication.needs_labels,
         )
         self.finish(result, early is not None)
 

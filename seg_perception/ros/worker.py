@@ -80,8 +80,6 @@ class Worker:
                 if job is not None:
                     jobs.append((camera, job))
         for camera, job in self._done_together(jobs, segmenter):
-            if self._mailbox.closed:
-                return  # whoever closed it waits for the frame in hand, not for those of the other cameras
             with self._telling(camera):
                 job.run(segmenter)
 
