@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -33,15 +34,15 @@ def ros_context(ros_environment: dict[str, str]) -> Iterator[Any]:
     rclpy.try_shutdown()
 
 
-@pytest.fixture
-def ros_node(ros_context: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A plain rclpy node of this test's own, spun by a thread in the background."""
+@contextmanager
+def spinning(name: str, context: Any) -> Iterator[Any]:
+    """A plain rclpy node, spun by a thread in the background."""
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.node import Node
 
-    name = "".join(c if c.isascii() and c.isalnum() else "_" for c in request.node.name)
-    node = Node(f"tester_{name}"[:200].rstrip("_"), context=ros_context)
-    executor = SingleThreadedExecutor(context=ros_context)
+    name = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)
+    node = Node(f"tester_{name}"[:200].rstrip("_"), context=context)
+    executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     thread = threading.Thread(target=executor.spin, name="spin", daemon=True)
     thread.start()
@@ -50,3 +51,17 @@ def ros_node(ros_context: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     thread.join(timeout=10)
     assert not thread.is_alive(), "the spinning thread does not end: a callback of this test hangs"
     node.destroy_node()
+
+
+@pytest.fixture
+def ros_node(ros_context: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A node of this test's own."""
+    with spinning(request.node.name, ros_context) as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
+def module_ros_node(ros_context: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A node for all tests of a module: cameras on it are connected once, which takes seconds."""
+    with spinning(request.node.name, ros_context) as node:
+        yield node

@@ -127,6 +127,12 @@ class Camera:
         # Both ends know of each other only a little later; images until then may go unanswered.
         wait_until(self._answers, START_S, "a first answer")
 
+    def connect_again(self) -> None:
+        """As `connect`, for one that was connected to outputs that may have gone and come since."""
+        for received in self.received.values():
+            received.clear()
+        self.connect()
+
     def _answers(self) -> bool:
         self.publish(np.zeros((24, 32, 3), np.uint8), stamp=(0, 0))
         try:

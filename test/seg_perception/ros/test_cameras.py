@@ -65,18 +65,24 @@ def picture(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*INPUT_SIZE, 3), np.uint8)
 
 
-@pytest.fixture
-def front(node: NodeProcess, ros_node: Any) -> Camera:
-    camera = Camera(ros_node, "/front/image", f"{NAME}/front")
-    camera.connect()
-    return camera
+@pytest.fixture(scope="module")
+def module_cameras(node: NodeProcess, module_ros_node: Any) -> tuple[Camera, Camera]:
+    return (
+        Camera(module_ros_node, "/front/image", f"{NAME}/front"),
+        Camera(module_ros_node, "/robot_rear/image_raw", f"{NAME}/rear", outputs=("labels", "confidence")),
+    )
 
 
 @pytest.fixture
-def rear(node: NodeProcess, ros_node: Any) -> Camera:
-    camera = Camera(ros_node, "/robot_rear/image_raw", f"{NAME}/rear", outputs=("labels", "confidence"))
-    camera.connect()
-    return camera
+def front(module_cameras: tuple[Camera, Camera]) -> Camera:
+    module_cameras[0].connect_again()
+    return module_cameras[0]
+
+
+@pytest.fixture
+def rear(module_cameras: tuple[Camera, Camera]) -> Camera:
+    module_cameras[1].connect_again()
+    return module_cameras[1]
 
 
 @pytest.fixture

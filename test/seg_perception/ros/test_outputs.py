@@ -60,11 +60,16 @@ def node(ros_environment: dict[str, str], folder: Path) -> Iterator[NodeProcess]
     assert process.stop() == 0
 
 
+@pytest.fixture(scope="module")
+def module_camera(node: NodeProcess, module_ros_node: Any) -> Camera:
+    return Camera(module_ros_node, TOPIC, NAME, OUTPUTS)
+
+
 @pytest.fixture
-def camera(node: NodeProcess, ros_node: Any) -> Camera:
-    camera = Camera(ros_node, TOPIC, NAME, OUTPUTS)
-    camera.connect()
-    return camera
+def camera(module_camera: Camera) -> Camera:
+    """A camera all of whose outputs are heard."""
+    module_camera.connect_again()
+    return module_camera
 
 
 def cells_image(seed: int = 0, size: tuple[int, int] = INPUT_SIZE) -> np.ndarray:
