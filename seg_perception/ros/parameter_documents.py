@@ -30,7 +30,8 @@ def markdown(parameters: Sequence[Parameter]) -> str:
         limits = ", ".join(p.choices) if p.minimum is None else f"{p.minimum:.10g} to {p.maximum:.10g}"
         default = json.dumps(p.default) if isinstance(p.default, bool | list) or not str(p.default) else str(p.default)
         marks = "".join(f" *{mark}*" for mark in _marks(p))
-        lines.append(f"| `{p.name}` | {p.kind} | `{default}` | {limits} | {p.description}{marks} |")
+        description = p.description.replace("<", "&lt;")  # Markdown would take <camera> for HTML
+        lines.append(f"| `{p.name}` | {p.kind} | `{default}` | {limits} | {description}{marks} |")
     lines += [
         "",
         "The quality of service of every topic can be changed by `qos_overrides.<topic>.<publisher or subscription>.",

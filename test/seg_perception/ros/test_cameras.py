@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -53,7 +54,9 @@ def node(ros_environment: dict[str, str], tmp_path_factory: pytest.TempPathFacto
 """,
         encoding="utf-8",
     )
-    process = NodeProcess(ros_environment, NAME, ros_arguments=("--params-file", str(file)))
+    defaults = Path(__file__).parents[3] / "config/segmentation.yaml"  # as somebody who copies the whole of it
+    files = ("--params-file", str(defaults), "--params-file", str(file))
+    process = NodeProcess(ros_environment, NAME, ros_arguments=files)
     process.wait_for("active: listening to /front/image, /robot_rear/image_raw")
     yield process
     assert process.alive, f"a test brought the node down: {process.lines[-20:]}"
