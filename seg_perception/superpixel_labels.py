@@ -26,6 +26,24 @@ def superpixel_labels(class_logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return np.where(finite, labels, np.uint8(UNLABELLED)), np.where(finite, confidence, np.uint8(0))
 
 
+def voted_superpixel_labels(superpixels: np.ndarray, labels: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """The class that most pixels of each superpixel have: for models that give pixels and no scores of superpixels.
+
+    Args:
+        superpixels: uint16 [H, W], raster index in the grid; what lies outside does not count.
+        labels: uint8 [H, W]; 255, not labelled, votes too.
+        grid: (R, C).
+
+    Returns:
+        uint8 [R, C]; of equal votes the first class, 255 for a superpixel without pixels.
+    """
+    count = grid[0] * grid[1]
+    pairs = superpixels.reshape(-1).astype(np.int64) * 256 + labels.reshape(-1)
+    votes = np.bincount(pairs, minlength=256 * count)[: 256 * count].reshape(count, 256)
+    winners = np.where(votes.any(-1), votes.argmax(-1), UNLABELLED)
+    return winners.astype(np.uint8).reshape(grid)
+
+
 def paint_superpixels(superpixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Labels of an image from its superpixels and their classes, as on the other side of a weak link.
 

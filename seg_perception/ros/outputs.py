@@ -34,7 +34,7 @@ def mask_names(info: ModelInfo, classes: ClassMap) -> list[str]:
     """The masks that there are with a model and its classes."""
     missing = {
         "superpixels": not info.has_superpixels,
-        "superpixel_labels": info.geometry is None,  # only the form `association` has scores of superpixels
+        "superpixel_labels": not info.has_superpixels,
         "foreground": not classes.foreground.any(),
     }
     return [name for name in ENCODINGS if not missing.get(name, False)]

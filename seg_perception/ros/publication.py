@@ -16,7 +16,7 @@ from seg_perception.model.model_file import UNLABELLED, ModelInfo
 from seg_perception.ros.frame_decoder import DecodedFrame
 from seg_perception.ros.outputs import Outputs
 from seg_perception.segmenter import Segmentation
-from seg_perception.superpixel_labels import superpixel_labels
+from seg_perception.superpixel_labels import superpixel_labels, voted_superpixel_labels
 
 NEED_LABELS = {"labels", "foreground", "overlay"}
 
@@ -74,7 +74,7 @@ class Publication:
     @property
     def needs_labels(self) -> bool:
         """Whether any mask is made of the labels of pixels."""
-        return bool(self._wanted & NEED_LABELS)
+        return bool(self._wanted & NEED_LABELS) or self._needs_votes
 
     @property
     def is_by_confidence(self) -> bool:
@@ -89,7 +89,12 @@ class Publication:
     @property
     def needs_superpixels(self) -> bool:
         """Whether the superpixels of pixels are needed."""
-        return "superpixels" in self._wanted
+        return "superpixels" in self._wanted or self._needs_votes
+
+    @property
+    def _needs_votes(self) -> bool:
+        """Whether superpixels have the class of most of their pixels, since the model has no scores of its superpixels."""
+        return "superpixel_labels" in self._wanted and self._serving.info.geometry is None
 
     def publish_labels(self, result: Segmentation) -> None:
         """Labels, and what goes out with them."""
@@ -99,8 +104,8 @@ class Publication:
             self._publish("labels", self._labels)
         if "foreground" in self._wanted:
             self._publish("foreground", self._serving.classes.foreground_of(self._labels))
-        if "superpixel_labels" in self._wanted and result.class_logits is not None:
-            self._publish("superpixel_labels", self._superpixel_labels(result.class_logits))
+        if "superpixel_labels" in self._wanted:
+            self._publish("superpixel_labels", self._superpixel_labels(result))
         if result.superpixels is not None:
             self._publish("superpixels", result.superpixels)
         self.spent_s += perf_counter() - start_s
@@ -120,13 +125,18 @@ class Publication:
         labels = self._serving.classes.apply(result.labels, result.confidence)
         return labels if self._body is None else cv2.bitwise_or(labels, self._body.at(_size(labels)))  # 255: no label
 
-    def _superpixel_labels(self, class_logits: np.ndarray) -> np.ndarray:
-        """The robot's class of each superpixel: uint8 [R, C], of the scores float [R, C, K]."""
-        labels = self._serving.classes.apply(*superpixel_labels(class_logits))
-        geometry = self._serving.info.geometry
-        if self._body is None or geometry is None:
+    def _superpixel_labels(self, result: Segmentation) -> np.ndarray:
+        """The robot's class of each superpixel: uint8 [R, C]."""
+        info = self._serving.info
+        if info.geometry is None:
+            assert result.superpixels is not None
+            assert info.superpixel_grid is not None
+            return voted_superpixel_labels(result.superpixels, self._labels, info.superpixel_grid)
+        assert result.class_logits is not None
+        labels = self._serving.classes.apply(*superpixel_labels(result.class_logits))
+        if self._body is None:
             return labels
-        body = self._body.in_cells(geometry.input_size, geometry.grid, geometry.cell)
+        body = self._body.in_cells(info.geometry.input_size, info.geometry.grid, info.geometry.cell)
         return np.where(body, np.uint8(UNLABELLED), labels)
 
     def _outside_body(self, mask: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from seg_perception.superpixel_labels import paint_superpixels, superpixel_labels
+from seg_perception.superpixel_labels import paint_superpixels, superpixel_labels, voted_superpixel_labels
 
 
 def test_each_superpixel_has_its_most_probable_class() -> None:
@@ -37,3 +37,21 @@ def test_labels_are_painted_by_one_look_up() -> None:
     superpixels = np.array([[0, 1, 1], [2, 5, 5]], np.uint16)
     small = np.array([[7, 255, 3], [0, 0, 9]], np.uint8)
     np.testing.assert_array_equal(paint_superpixels(superpixels, small), [[7, 255, 255], [3, 9, 9]])
+
+
+def test_where_there_are_no_scores_most_pixels_decide() -> None:
+    rng = np.random.default_rng(0)
+    superpixels, labels = (
+        rng.integers(0, 11, (40, 60), np.uint16),
+        rng.choice([0, 1, 2, 255], (40, 60)).astype(np.uint8),
+    )
+    voted = voted_superpixel_labels(superpixels, labels, (3, 4))
+    for index in range(11):
+        votes = [int((labels[superpixels == index] == label).sum()) for label in range(256)]
+        assert votes[voted.flat[index]] == max(votes)
+        assert voted.flat[index] == votes.index(max(votes))
+    assert voted[2, 3] == 255  # nothing belongs to the last superpixel
+    assert voted.dtype == np.uint8
+    np.testing.assert_array_equal(
+        voted_superpixel_labels(superpixels + np.uint16(6), labels, (2, 3)), np.full((2, 3), 255)
+    )

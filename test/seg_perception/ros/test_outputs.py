@@ -240,16 +240,24 @@ def test_pixels_and_superpixels_below_a_threshold_have_no_label(camera, ros_node
         assert call_trigger(ros_node, NAME, "load_model").success
 
 
-def test_a_model_without_scores_of_superpixels_has_no_superpixel_labels(camera, node, ros_node, folder):
+def test_of_models_that_decide_by_pixels_superpixels_have_the_class_of_most(camera, node, ros_node, folder):
     try:
         change(ros_node, "smoothing", 0.5)
         change(ros_node, "model", str(folder / "labels.onnx"))
         assert call_trigger(ros_node, NAME, "load_model").success
         node.wait_for("parameter smoothing has no effect with model tiny: it is of the form labels", timeout_s=ANSWER_S)
-        wait_until(
-            lambda: ros_node.count_publishers(f"/{NAME}/superpixel_labels") == 0, ANSWER_S, "no superpixel_labels"
+        rgb = cells_image(9)
+        rgb[:3] = 0  # three eighths of the first row's cells
+        message = camera.publish(rgb)
+        np.testing.assert_array_equal(pixels(camera.answer(message)), MERGED[tiny_labels(rgb)])
+        np.testing.assert_array_equal(
+            pixels(camera.answer(message, "superpixel_labels")), MERGED[cell_labels(cells_image(9))]
         )
-        rgb = np.random.default_rng(9).integers(0, 256, (*INPUT_SIZE, 3), np.uint8)
+        change(ros_node, "model", str(write_tiny_model(folder / "pixels.onnx", grid=None)))
+        assert call_trigger(ros_node, NAME, "load_model").success
+        for name in ("superpixels", "superpixel_labels"):
+            topic = f"/{NAME}/{name}"
+            wait_until(lambda t=topic: ros_node.count_publishers(t) == 0, ANSWER_S, f"no {name}")
         np.testing.assert_array_equal(pixels(camera.ask(rgb)), MERGED[tiny_labels(rgb)])
     finally:
         change(ros_node, "smoothing", 0.0)
