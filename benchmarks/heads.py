@@ -1,12 +1,12 @@
 """Accuracy against latency of heads on one backbone: same data, budget and ImageNet start; a table and a plot.
 
-    .venv-test/bin/python -m benchmarks.heads --data data/rooms --out out/heads
+    .venv-test/bin/python -m benchmarks.heads --data data/camvid --out runs/heads
+    .venv-test/bin/python -m benchmarks.heads --data data/camvid --out runs/heads --split test      # once, at the end
 
 The Superpixel Transformer in the paper's form and in the robot's, a linear layer, LR-ASPP's head and a feature pyramid, all on
-EfficientNet-Lite0. Each trains alike (`benchmarks.architectures`) and is scored on rooms it has not seen. Latency is of the
-deployment model through `Segmenter`, labels of a camera image and painting included; the models take turns.
-
-Each run is a line in `runs.jsonl`; one that is there is not made again.
+EfficientNet-Lite0: the recipes `camvid_*.yaml`, which differ in the head alone. Each seed's run is in OUT/RECIPE/seedN
+(`seg_models.repeat`); one that is there is not made again, one that was stopped is gone on with. Latency is of the deployment
+model through `Segmenter`, from a camera image to its labels, painting included; the models take turns.
 """
 
 from __future__ import annotations
@@ -18,89 +18,115 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
-import torch
-
-from benchmarks.architectures import Contestant, Scale, build, run, spread
+from benchmarks.architectures import spread
+from seg_models.build import model_from_recipe
+from seg_models.checkpoints.trained import load_task
 from seg_models.data.folder import FolderDataset
 from seg_models.export.deployment_file import Origin, export_onnx
+from seg_models.repeat import RepeatError, finish, repeat, run_process
+from seg_models.segmentation_model import SegmentationModel
+from seg_models.training.recipe import Recipe, read_recipe
 from seg_perception.segmenter import Segmenter
 
-BACKBONE = "tf_efficientnet_lite0"
-ROBOT = {"width": 128, "cross_attention_layers": 1, "self_attention_layers": 3, "feed_forward_width": 256}
+RECIPES = Path(__file__).parents[1] / "config" / "recipes"
+HEADS = {  # name: recipe
+    "linear": "camvid_linear_lite0",
+    "LR-ASPP": "camvid_lraspp_lite0",
+    "FPN, width 64": "camvid_fpn_lite0",
+    "Superpixel Transformer, robot's": "camvid_spt_lite0",
+    "Superpixel Transformer, paper's": "camvid_spt_paper_lite0",
+}
 
-SCALE = Scale(
-    size=(384, 512),
-    steps=1000,
-    batch_size=8,
-    lr=6e-4,
-    contestants=(
-        Contestant("linear", "conv_linear", BACKBONE),
-        Contestant("LR-ASPP", "lraspp", BACKBONE),
-        Contestant("FPN, width 64", "fpn", BACKBONE, {"width": 64, "branch_width": 64, "groups": 16}),
-        Contestant("Superpixel Transformer, robot's", "superpixel_transformer", BACKBONE, ROBOT),
-        # All pixels, as the other heads' losses count them: one variable at a time.
-        Contestant(
-            "Superpixel Transformer, robot's, all pixels",
-            "superpixel_transformer",
-            BACKBONE,
-            ROBOT | {"hard_pixel_fraction": 1.0},
-        ),
-        Contestant("Superpixel Transformer, paper's", "superpixel_transformer", BACKBONE),
-    ),
-    pretrained=True,
-)
+
+@dataclass(frozen=True)
+class Head:
+    """A head and where its runs are.
+
+    Attributes:
+        name: as the table says it.
+        recipe: with the overrides of this benchmark.
+        config: file of the recipe.
+        folder: OUT/RECIPE.
+    """
+
+    name: str
+    recipe: Recipe
+    config: Path
+    folder: Path
+
+    def checkpoint(self, seed: int) -> Path:
+        """Of a seed's run."""
+        return self.folder / f"seed{seed}" / "last.ckpt"
+
+
+def scores(head: Head, seeds: list[int], overrides: list[str], data: list[str], split: str) -> list[float]:
+    """mIoU in 0..1 of each seed on the recipe's validation split, or on another one of the same trainings.
+
+    Raises:
+        RepeatError: a training or an evaluation failed.
+    """
+    train = ["--config", str(head.config), *overrides]
+    found = repeat(seeds, train, [*data, "--split", head.recipe.data.val_split], head.folder)
+    if split == head.recipe.data.val_split:
+        return found
+    found = []
+    for seed in seeds:
+        figures = head.checkpoint(seed).with_name(f"{split}.json")
+        if not figures.is_file():
+            checkpoint = ["--checkpoint", str(head.checkpoint(seed))]
+            finish("seg_models.evaluate", [*data, "--split", split, *checkpoint, "--json", str(figures)], run_process)
+        found.append(float(json.loads(figures.read_text(encoding="utf-8"))["miou"]))
+    return found
 
 
 def latencies(
-    contestants: Iterable[Contestant], scale: Scale, data: FolderDataset, precision: str, rounds: int
+    models: Mapping[str, SegmentationModel], data: FolderDataset, precision: str, rounds: int
 ) -> dict[str, list[float]]:
-    """Name -> for each round the median time in ms of one image through the deployment model. Weights do not matter to it."""
+    """Name -> for each round the median time in ms of one image through the deployment model."""
     picture = data.read(0)[0]
-    camera = cv2.resize(picture, (640, 480))
     taken: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
         segmenters = {}
-        for number, contestant in enumerate(contestants):
-            model = build(contestant, len(data.table.names), scale)
+        for number, (name, model) in enumerate(models.items()):
             path = Path(folder) / f"{number}.onnx"
-            export_onnx(model, data.table, Origin(contestant.name, contestant.architecture, "none"), path, [picture])
-            segmenters[contestant.name] = opened.enter_context(Segmenter(path, precision=precision))
+            export_onnx(model, data.table, Origin(name, type(model).__name__, "none"), path, [picture])
+            segmenters[name] = opened.enter_context(Segmenter(path, precision=precision))
         for number in range(rounds + 1):
             for name, segmenter in segmenters.items():
                 calls = []
                 for _ in range(8):
                     started = time.perf_counter()
-                    segmenter.segment(camera)
+                    segmenter.segment(picture)
                     calls.append(1e3 * (time.perf_counter() - started))
                 if number > 0:  # the first round warms up
                     taken[name].append(statistics.median(calls[2:]))
     return taken
 
 
-def table(runs: list[dict[str, Any]], times: dict[str, list[float]]) -> str:
-    """Markdown: a row a head, the quickest first; times also as ratios to the linear head's, round by round."""
-    reference = next(iter(times.values()))
-    rows = ["| head | mIoU % | ms an image | / linear | seeds |", "|---|---|---|---|---|"]
+def table(mious: Mapping[str, list[float]], times: Mapping[str, list[float]]) -> str:
+    """Markdown: a row a head, the quickest first; times also as ratios to the first head's, round by round."""
+    reference_name, reference = next(iter(times.items()))
+    rows = [f"| head | mIoU % | ms an image | / {reference_name} | seeds |", "|---|---|---|---|---|"]
     for name in sorted(times, key=lambda name: statistics.median(times[name])):
-        scores = [100 * r["miou"] for r in runs if r["name"] == name]
+        percent = [100 * miou for miou in mious.get(name, [])]
         ratios = [a / b for a, b in zip(times[name], reference, strict=True)]
-        accuracy = spread(scores, 1) if scores else "not run"
-        rows.append(f"| {name} | {accuracy} | {spread(times[name], 1)} | {spread(ratios, 2)} | {len(scores)} |")
+        accuracy = spread(percent, 1) if percent else "not run"
+        rows.append(f"| {name} | {accuracy} | {spread(times[name], 1)} | {spread(ratios, 2)} | {len(percent)} |")
     return "\n".join(rows) + "\n"
 
 
-def plot(runs: list[dict[str, Any]], times: dict[str, list[float]]) -> str:
+def plot(mious: Mapping[str, list[float]], times: Mapping[str, list[float]]) -> str:
     """SVG: mIoU over latency, a dot a seed, the name beside the median."""
     points = {
-        name: (statistics.median(times[name]), [100 * r["miou"] for r in runs if r["name"] == name]) for name in times
+        name: (statistics.median(times[name]), [100 * miou for miou in mious[name]])
+        for name in times
+        if mious.get(name)
     }
-    points = {name: point for name, point in points.items() if point[1]}
     if not points:
         return ""
     right, highest = 1.35 * max(x for x, _ in points.values()), max(max(ys) for _, ys in points.values())
@@ -131,52 +157,51 @@ def plot(runs: list[dict[str, Any]], times: dict[str, list[float]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Command line; returns the exit code (1: a training or an evaluation failed)."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.heads", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "--data", type=Path, default=Path("data/rooms"), help="folder data set: trains on train, scores val"
-    )
-    parser.add_argument("--out", type=Path, default=Path("out/heads"))
-    parser.add_argument("--seeds", type=int, default=3, help="0: latency alone")
-    parser.add_argument("--steps", type=int, default=SCALE.steps)
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="some of the heads")
+    parser.add_argument("--data", type=Path, default=Path("data/camvid"), help="root of the data (%(default)s)")
+    parser.add_argument("--split", help="score this split instead of the one to choose by; --split test once")
+    parser.add_argument("--out", type=Path, default=Path("runs/heads"))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3], help="none: latency alone")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=list(HEADS), help="some of the heads")
     parser.add_argument("--precision", default="f32", choices=("f32", "fast"))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0, help="threads of the training; 0: PyTorch's choice")
+    parser.add_argument("overrides", nargs="*", help="of every recipe, such as schedule.steps=4000 data.kind=folder")
     args = parser.parse_args(arguments)
-    if args.seeds < 0 or args.steps < 1 or args.rounds < 1:
-        parser.error(
-            f"--seeds {args.seeds}, --steps {args.steps}, --rounds {args.rounds}; expected at least 0, 1 and 1"
-        )
-    unknown = set(args.only or ()) - {c.name for c in SCALE.contestants}
-    if unknown:
-        parser.error(f"no head {', '.join(sorted(unknown))}; there are: {', '.join(c.name for c in SCALE.contestants)}")
+    overrides = [f"data.roots=[{args.data}]", *args.overrides]
+    heads = []
     try:
-        data = FolderDataset([args.data], "val")
+        for name in args.only or HEADS:
+            config = RECIPES / f"{HEADS[name]}.yaml"
+            heads.append(Head(name, read_recipe(config, overrides), config, args.out / HEADS[name]))
+        settings = heads[0].recipe.data
+        split = args.split or settings.val_split
+        data = FolderDataset([args.data], split, kind=settings.kind)
     except ValueError as error:
         parser.error(str(error))
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    contestants = [c for c in SCALE.contestants if not args.only or c.name in args.only]
+    if args.rounds < 1:
+        parser.error(f"--rounds {args.rounds}; expected at least 1")
+    mious: dict[str, list[float]] = defaultdict(list)
+    where = ["--data", str(args.data), "--kind", settings.kind]
+    try:
+        for seed in args.seeds:  # seeds outside: a stopped benchmark has every head once first
+            for head in heads:
+                mious[head.name] += scores(head, [seed], overrides, where, split)
+                print(f"{head.name}, seed {seed}: mIoU {mious[head.name][-1]:.4f} on {split}", flush=True)
+    except RepeatError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    models = {
+        head.name: load_task(head.checkpoint(args.seeds[0])).model
+        if args.seeds
+        else model_from_recipe(head.recipe, len(data.table.names), pretrained=False).eval()
+        for head in heads
+    }
+    times = latencies(models, data, args.precision, args.rounds)
     args.out.mkdir(parents=True, exist_ok=True)
-    log = args.out / "runs.jsonl"
-    runs = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
-    budget = {"steps": args.steps, "data": args.data.name}
-    for seed in range(args.seeds):  # seeds outside: a stopped benchmark has every head once first
-        for contestant in contestants:
-            key = budget | {"name": contestant.name, "seed": seed}
-            if any(key.items() <= r.items() for r in runs):
-                continue
-            figures = key | run(contestant, SCALE, args.steps, seed, args.data, "cpu")
-            runs.append(figures)
-            with log.open("a") as file:
-                file.write(json.dumps(figures) + "\n")
-            print(f"{contestant.name}, seed {seed}: mIoU {figures['miou']:.3f}", flush=True)
-    runs = [r for r in runs if budget.items() <= r.items()]
-    times = latencies(contestants, SCALE, data, args.precision, args.rounds)
-    (args.out / "table.md").write_text(table(runs, times))
-    (args.out / "plot.svg").write_text(plot(runs, times))
-    print(table(runs, times))
+    (args.out / f"{split}.md").write_text(table(mious, times))
+    (args.out / f"{split}.svg").write_text(plot(mious, times))
+    print(table(mious, times))
     return 0
 
 
