@@ -44,6 +44,8 @@ EXTRAS = {
     "onnxruntime": ["onnxruntime>=1.20"],
     "openvino": ["openvino>=2025.0"],
     "video": ["av>=14"],  # MP4s of runs
+    # evaluate-bags over a cluster, 240 MB; one machine needs none. grpcio: for addresses such as ray://HOST:10001.
+    "ray": ["ray>=2.49", "grpcio>=1.60"],
     "view": ["rerun-sdk>=0.38"],  # `seg_perception view`: 170 MB of viewer, for the desk rather than the robot
     # TensorRT: a Jetson has it from JetPack and needs "cuda" alone; onnx makes half floats out of a float32 model.
     "cuda": ["cuda-python>=12.6", "onnx>=1.18"],
@@ -77,6 +79,7 @@ EXTRAS = {
         "ruff",
         "mypy",
         "types-PyYAML",
+        "ray>=2.49",
         "import-linter>=2.3",  # who may import whom: the contracts in pyproject.toml
         "onnx>=1.18",
         # Builds real engines without a GPU. The stubs of TensorRT itself ask for a TensorRT: the Makefile installs them.

@@ -1,12 +1,12 @@
-"""The scores of one recording, as its worker leaves them in a file."""
+"""The scores of one recording: made by a worker, handed over as JSON text, kept in a file a recording."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,12 +52,11 @@ class BagScores:
     wall_s: float
 
 
-def score_bag(job: Job) -> None:
-    """Score a recording and leave the scores in `job.result`, which is whole or not there.
+def score_bag(job: Job) -> str:
+    """Score a recording; the scores as JSON text, which `parse_scores` reads.
 
     Raises:
         BagError, ModelFileError, EngineError: see `evaluate_bag`.
-        OSError: the result cannot be written.
     """
     options = job.options
     result = evaluate_bag(
@@ -72,27 +71,41 @@ def score_bag(job: Job) -> None:
             max_frames=options.max_frames,
         )
     )
-    content = {
-        "bag": str(job.bag),
-        "confusion": None if result.confusion is None else result.confusion.tolist(),
-        "frames": result.frames_out,
-        "frames_dropped": result.frames_dropped,
-        "frames_labelled": result.labelled_frames,
-        "moments": [asdict(moment) for moment in worst_moments(str(job.bag), result, options.window)],
-        "warnings": result.warnings,
-        "wall_s": result.wall_s,
-    }
-    beside = job.result.with_name(f".{job.result.name}.{os.getpid()}.part")
-    beside.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
-    beside.replace(job.result)
+    return scores_text(
+        BagScores(
+            bag=str(job.bag),
+            confusion=result.confusion,
+            frames=result.frames_out,
+            frames_dropped=result.frames_dropped,
+            frames_labelled=result.labelled_frames,
+            moments=worst_moments(str(job.bag), result, options.window),
+            warnings=result.warnings,
+            wall_s=result.wall_s,
+        )
+    )
 
 
-def read_scores(path: Path) -> BagScores:
-    """What `score_bag` left."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    confusion = content.pop("confusion")
-    moments = [Moment(**moment) for moment in content.pop("moments")]
-    return BagScores(confusion=None if confusion is None else np.array(confusion, np.int64), moments=moments, **content)
+def scores_text(of: BagScores) -> str:
+    """As JSON. The counts go without their zeros: of 150 classes most never meet."""
+    return json.dumps(asdict(of) | {"confusion": _sparse(of.confusion)}, allow_nan=False)
+
+
+def parse_scores(text: str, bag: str) -> BagScores:
+    """What `scores_text` wrote, of the recording that is called `bag` now: its path may have been another one, by a link.
+
+    Raises:
+        ValueError: it is something else, such as a file that is cut off.
+    """
+    try:
+        content = json.loads(text)
+        confusion, moments = content.pop("confusion"), content.pop("moments")
+        return BagScores(
+            confusion=_dense(confusion),
+            moments=[Moment(**moment | {"bag": bag}) for moment in moments],
+            **content | {"bag": bag},
+        )
+    except (TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
+        raise ValueError(f"no scores of a recording: {error}") from error
 
 
 def worst_moments(bag: str, result: EvaluationResult, window: int) -> list[Moment]:
@@ -108,9 +121,44 @@ def worst_moments(bag: str, result: EvaluationResult, window: int) -> list[Momen
     return sorted(moments, key=lambda moment: moment.miou)[:MOMENTS]
 
 
+def read_scores(path: Path, bag: str) -> BagScores:
+    """Of a file, as `parse_scores`.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or `parse_scores` cannot.
+    """
+    return parse_scores(path.read_text(encoding="utf-8"), bag)
+
+
+def write_scores(path: Path, text: str) -> None:
+    """Into a file, which is whole or not there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
 def _pooled(frames: Sequence[SparseCounts | None], shape: tuple[int, ...]) -> np.ndarray:
     counts = np.zeros(shape, np.int64)
     for frame in frames:
         if frame is not None:
             counts.ravel()[frame.cells] += frame.pixels
     return counts
+
+
+def _sparse(confusion: np.ndarray | None) -> dict[str, Any] | None:
+    if confusion is None:
+        return None
+    cells = np.flatnonzero(confusion)
+    return {"classes": confusion.shape[0], "cells": cells.tolist(), "pixels": confusion.ravel()[cells].tolist()}
+
+
+def _dense(content: dict[str, Any] | None) -> np.ndarray | None:
+    if content is None:
+        return None
+    confusion = np.zeros((content["classes"], content["classes"] + 1), np.int64)
+    confusion.ravel()[content["cells"]] = content["pixels"]
+    return confusion

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from seg_perception.bag.metrics import scores
-from seg_perception.fleet.merge import merged_confusion
 
 RESAMPLES = 2000
 _CHUNK = 100  # resamples at a time, so that 10,000 recordings take 8 MB
@@ -31,49 +27,40 @@ class Comparison:
     high: float | None
 
 
-def compare(first: Sequence[np.ndarray], other: Sequence[np.ndarray], seed: int = 0) -> Comparison | None:
+def compare(first: dict[str, np.ndarray], other: dict[str, np.ndarray], seed: int = 0) -> Comparison | None:
     """Paired bootstrap over recordings: frames of one recording are alike, so whole recordings are drawn.
 
     Args:
-        first, other: int64 [K, K + 1] of the same recordings in the same order.
+        first, other: by recording, what `class_counts` gives: int64 [3, K]. Those that both have are compared.
         seed: of the draws; the same seed gives the same interval.
 
     Returns:
         None where there is no recording.
-
-    Raises:
-        ValueError: the two are not of the same length.
     """
-    if len(first) != len(other):
-        raise ValueError(f"{len(first)} recordings of one model, {len(other)} of the other; expected the same ones")
-    first_sum, other_sum = merged_confusion(first), merged_confusion(other)
-    if first_sum is None or other_sum is None:
+    bags = sorted(first.keys() & other.keys())
+    if not bags:
         return None
-    count = len(first)
-    miou, other_miou = scores(first_sum).miou, scores(other_sum).miou
+    first_counts, other_counts = (np.array([side[bag] for bag in bags], np.float64) for side in (first, other))
+    once = np.ones((1, len(bags)))
+    miou, other_miou = float(_mious(once, first_counts)[0]), float(_mious(once, other_counts)[0])
     low = high = None
-    if count > 1:
+    if len(bags) > 1:
         rng = np.random.default_rng(seed)
-        first_parts, other_parts = _parts(first), _parts(other)
         drawn = []
         for _ in range(0, RESAMPLES, _CHUNK):
-            times = rng.multinomial(count, np.full(count, 1 / count), size=_CHUNK).astype(np.float64)  # (R, B)
-            drawn.append(_mious(times, other_parts) - _mious(times, first_parts))
+            times = rng.multinomial(len(bags), np.full(len(bags), 1 / len(bags)), size=_CHUNK).astype(np.float64)
+            drawn.append(_mious(times, other_counts) - _mious(times, first_counts))
         low, high = (float(number) for number in np.percentile(np.concatenate(drawn), (2.5, 97.5)))
-    return Comparison(count, miou, other_miou, other_miou - miou, low, high)
+    return Comparison(len(bags), miou, other_miou, other_miou - miou, low, high)
 
 
-def _parts(confusions: Sequence[np.ndarray]) -> np.ndarray:
-    """float64 [B, 3 K]: true positives, labelled and predicted pixels of each class."""
-    classes = confusions[0].shape[0]
-    rows = [(np.diagonal(one), one.sum(axis=1), one[:, :classes].sum(axis=0)) for one in confusions]
-    return np.array([np.concatenate(row) for row in rows], np.float64)
+def _mious(times: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """mIoU of each draw [R], from how often each recording is in it [R, B] and the recordings' counts [B, 3, K].
 
-
-def _mious(times: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    """mIoU of each draw [R], from how often each recording is in it [R, B]."""
-    hits, labelled, predicted = np.split(times @ parts, 3, axis=1)
-    union = labelled + predicted - hits
+    In float64, which holds whole numbers exactly to 9e15: more pixels than 10,000 hours of full HD at 30 frames/s have.
+    """
+    pooled = (times @ counts.reshape(len(counts), -1)).reshape(len(times), *counts.shape[1:])
+    hits, labelled, predicted = pooled[:, 0], pooled[:, 1], pooled[:, 2]
     present = labelled > 0
-    iou = np.where(present, hits / np.maximum(union, 1), 0.0)
+    iou = np.where(present, hits / np.maximum(labelled + predicted - hits, 1), 0.0)
     return np.asarray(iou.sum(axis=1) / np.maximum(present.sum(axis=1), 1))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
 METADATA_NAME = "metadata.yaml"
+SCORES_FORMAT = 2  # of the files that keep scores; those of another one count as not done
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Job:
 
     Attributes:
         bag, model: their paths.
+        digest: `model_digest` of the model.
         options: how to score.
         threads: CPU threads of the engine.
         result: the file that the scores go to; its name is the key of recording, model and options.
@@ -37,6 +39,7 @@ class Job:
 
     bag: Path
     model: Path
+    digest: str
     options: ScoringOptions
     threads: int
     result: Path
@@ -107,5 +110,5 @@ def job_key(bag: Path, digest: str, options: ScoringOptions) -> str:
         except OSError:  # what is not there is reported when it is opened
             continue
         states.append([str(path.resolve()), state.st_size, state.st_mtime_ns])
-    identity = json.dumps([str(bag.resolve()), states, digest, asdict(options)])
+    identity = json.dumps([SCORES_FORMAT, str(bag.resolve()), states, digest, asdict(options)])
     return hashlib.sha256(identity.encode()).hexdigest()[:32]

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from seg_perception.bag.metrics import Scores, scores
-from seg_perception.fleet.bag_scores import BagScores
 from seg_perception.fleet.compare import Comparison
-from seg_perception.fleet.merge import merged_confusion
-from seg_perception.fleet.ranking import bag_miou, ranked_bags, ranked_moments
+from seg_perception.fleet.tally import Tally
 from seg_perception.model.model_file import ModelInfo
 
 JSON_NAME = "fleet.json"
 PAGE_NAME = "fleet.html"
-SHOWN_BAGS = 200  # on the page; fleet.json has all
+SHOWN_BAGS = 200  # on the page, of those scored and of those not; fleet.json has all
 
 
 @dataclass(frozen=True)
@@ -37,42 +35,32 @@ class FleetResult:
 
     Attributes:
         model, other: the models; `other` is None where nothing is compared.
-        bags: scores of the first model.
+        tally: scores of the first model.
         failures: recordings without scores.
         comparison: None where nothing is compared or no recording has labels.
     """
 
     model: ModelInfo
     other: ModelInfo | None
-    bags: Sequence[BagScores]
+    tally: Tally
     failures: Sequence[Failure]
     comparison: Comparison | None
 
     def to_dict(self) -> dict[str, Any]:
         """The content of fleet.json, in plain JSON types."""
-        confusion = merged_confusion(bag.confusion for bag in self.bags)
+        confusion, rows = self.tally.confusion, self.tally.ranked()
         merged = None if confusion is None or not confusion.any() else scores(confusion)
         return {
             "model": self.model.name,
             "miou": None if merged is None else merged.miou,
             "pixel_accuracy": None if merged is None else merged.pixel_accuracy,
             "iou": {} if merged is None else self._iou(merged),
-            "frames": sum(bag.frames for bag in self.bags),
-            "frames_dropped": sum(bag.frames_dropped for bag in self.bags),
-            "frames_labelled": sum(bag.frames_labelled for bag in self.bags),
+            "frames": sum(row.frames for row in rows),
+            "frames_dropped": sum(row.frames_dropped for row in rows),
+            "frames_labelled": self.tally.frames_labelled,
             "confusion": None if confusion is None else confusion.tolist(),
-            "bags": [
-                {
-                    "bag": bag.bag,
-                    "miou": bag_miou(bag),
-                    "frames": bag.frames,
-                    "frames_dropped": bag.frames_dropped,
-                    "wall_s": bag.wall_s,
-                    "warnings": bag.warnings,
-                }
-                for bag in ranked_bags(self.bags)
-            ],
-            "moments": [asdict(moment) for moment in ranked_moments(self.bags)],
+            "bags": [asdict(row) for row in rows],
+            "moments": [asdict(moment) for moment in self.tally.moments],
             "failures": [asdict(failure) for failure in self.failures],
             "other_model": None if self.other is None else self.other.name,
             "comparison": None if self.comparison is None else asdict(self.comparison),
@@ -122,7 +110,9 @@ def fleet_page(content: dict[str, Any]) -> str:
     if failures:
         sections.append(
             _table(
-                "Not scored", ("recording", "model", "why"), [(f["bag"], f["model"], f["problem"]) for f in failures]
+                f"Not scored{_shown(failures, 'first')}",
+                ("recording", "model", "why"),
+                [(f["bag"], f["model"], f["problem"]) for f in failures[:SHOWN_BAGS]],
             )
         )
     if comparison is not None:
@@ -137,10 +127,9 @@ def fleet_page(content: dict[str, Any]) -> str:
         )
         heads = ("other model", "recordings", "mean IoU", "the other's", "difference", "95 % interval over recordings")
         sections.append(_table("Compared", heads, [row]))
-    shown = "" if len(bags) <= SHOWN_BAGS else f", the worst {SHOWN_BAGS} of {len(bags)}"
     sections += [
         _table(
-            f"Recordings, worst first{shown}",
+            f"Recordings, worst first{_shown(bags, 'worst')}",
             ("recording", "mean IoU", "frames", "dropped", "warnings"),
             [
                 (b["bag"], _figure(b["miou"]), str(b["frames"]), str(b["frames_dropped"]), "; ".join(b["warnings"]))
@@ -165,6 +154,10 @@ def fleet_page(content: dict[str, Any]) -> str:
         + "\n".join(sections)
         + "</main></body></html>\n"
     )
+
+
+def _shown(rows: Sequence[Any], which: str) -> str:
+    return "" if len(rows) <= SHOWN_BAGS else f", the {which} {SHOWN_BAGS} of {len(rows)}"
 
 
 def _figure(value: float | None) -> str:

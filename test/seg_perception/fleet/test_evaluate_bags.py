@@ -20,6 +20,7 @@ from seg_perception.bag.metrics import ConfusionMatrix, scores
 from seg_perception.cli import main
 from seg_perception.fleet.compare import compare
 from seg_perception.fleet.jobs import find_bags
+from seg_perception.fleet.tally import class_counts
 from test.seg_perception.tiny_bag import image_message, write_bag
 from test.seg_perception.tiny_model import INPUT_SIZE, tiny_labels, write_tiny_model
 
@@ -27,12 +28,12 @@ SECOND = 10**9
 CAMERA, LABELS = "/camera/image_raw", "/camera/labels"
 
 
-def write_labelled_bag(folder: Path, seed: int, noise: float) -> np.ndarray:
-    """Four random frames whose labels are the model's answer but for the share `noise`; returns the true counts."""
+def write_labelled_bag(folder: Path, seed: int, noise: float, frames: int = 4) -> np.ndarray:
+    """Random frames whose labels are the model's answer but for the share `noise`; returns the true counts."""
     rng = np.random.default_rng(seed)
     matrix = ConfusionMatrix(4)
     messages: list[tuple[str, int, Any]] = []
-    for index in range(4):
+    for index in range(frames):
         rgb = rng.integers(0, 256, (*INPUT_SIZE, 3), np.uint8)
         wrong = rng.random(INPUT_SIZE) < noise
         labels = np.where(wrong, rng.integers(0, 4, INPUT_SIZE), tiny_labels(rgb)).astype(np.uint8)
@@ -183,8 +184,9 @@ def test_the_interval_is_that_of_a_bootstrap_written_plainly() -> None:
     rng = np.random.default_rng(5)
     first = [rng.integers(0, 1000, (3, 4)) + np.eye(3, 4, dtype=np.int64) * 2000 for _ in range(12)]
     other = [one + rng.integers(0, 300, (3, 4)) for one in first]
-    ours = compare(first, other, seed=1)
-    assert ours == compare(first, other, seed=1)
+    named = [{str(index): class_counts(one) for index, one in enumerate(side)} for side in (first, other)]
+    ours = compare(*named, seed=1)
+    assert ours == compare(*named, seed=1)
     differences = []
     for _ in range(2000):
         drawn = rng.integers(0, 12, 12)
