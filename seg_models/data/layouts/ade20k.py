@@ -32,4 +32,5 @@ def ade20k(root: Path, split: str) -> PairedFiles:
     images = images_in(root / "images" / folder, LAYOUT)
     pairs = [(image, root / "annotations" / folder / f"{image.stem}.png") for image in images]
     ids = np.array([IGNORE, *range(CLASSES)], np.int16)
-    return PairedFiles(shipped_label_table("ade20k"), pairs, read_mask, ids, "0 for none, 1..150")
+    masks = (root / "annotations" / folder, "*.png")
+    return PairedFiles(shipped_label_table("ade20k"), pairs, read_mask, ids, "0 for none, 1..150", LAYOUT, masks)

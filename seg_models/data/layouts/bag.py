@@ -69,28 +69,26 @@ class BagSamples(Samples):
             raise FolderDataError(f"{path} names no image_topic and label_topic; expected {LAYOUT}")
         self.recordings = recordings_in(root / split)
         self.readers: dict[tuple[int, int], Reader] = {}  # by process and recording: a fork shares no open file
+        self.without_mask, self.without_image = [], []
         self.frames = [frame for index in range(len(self.recordings)) for frame in self._pairs(index)]
         if not self.frames:
             raise FolderDataError(
                 f"no image on {self.image_topic} of {root / split} has a mask of the same header stamp on {self.label_topic}"
             )
-        self.images = [self._place(frame, self.image_topic, frame.image_ns) for frame in self.frames]
-        self.masks = [self._place(frame, self.label_topic, frame.label_ns) for frame in self.frames]
+        self.images = [self._place(frame.recording, self.image_topic, frame.image_ns) for frame in self.frames]
+        self.masks = [self._place(frame.recording, self.label_topic, frame.label_ns) for frame in self.frames]
 
     def __getstate__(self) -> dict[str, Any]:
         """For a process of its own, which opens its own files."""
         return self.__dict__ | {"readers": {}}
 
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def check_complete(self) -> None:
+        """Nothing to refuse: labels at a lower rate than images are usual."""
+
+    def read_image(self, index: int) -> np.ndarray:
         """As the base class."""
         frame, where = self.frames[index], self.images[index]
-        image = decode_image(self._message(frame, self.image_topic, frame.image_ns), where)
-        labels = self.read_labels(index)
-        if labels.shape != image.shape[:2]:
-            raise FolderDataError(
-                f"{self.masks[index]} is {labels.shape}, its image {image.shape[:2]}; same size expected"
-            )
-        return image, labels
+        return decode_image(self._message(frame, self.image_topic, frame.image_ns), where)
 
     def read_labels(self, index: int) -> np.ndarray:
         """As the base class."""
@@ -99,8 +97,8 @@ class BagSamples(Samples):
         expected = f"0..{len(self.table.names) - 1} or {self.table.ignore_index}"
         return class_ids(values, classes_from_zero(self.table), expected, where)
 
-    def _place(self, frame: Frame, topic: str, time_ns: int) -> Path:
-        return self.recordings[frame.recording] / topic.strip("/").replace("/", "_") / str(time_ns)
+    def _place(self, recording: int, topic: str, time_ns: int) -> Path:
+        return self.recordings[recording] / topic.strip("/").replace("/", "_") / str(time_ns)
 
     def _reader(self, recording: int) -> Reader:
         key = (os.getpid(), recording)
@@ -129,12 +127,17 @@ class BagSamples(Samples):
             messages = self._reader(recording).messages(connections)
             times.append({stamp_ns(data): time_ns for _, time_ns, data in messages})
         images, labels = times
+        for alone, topic, times_ns in (
+            (self.without_mask, self.image_topic, [images[stamp] for stamp in images.keys() - labels.keys()]),
+            (self.without_image, self.label_topic, [labels[stamp] for stamp in labels.keys() - images.keys()]),
+        ):
+            alone += [self._place(recording, topic, time_ns) for time_ns in sorted(times_ns)]
         return [Frame(recording, images[stamp], labels[stamp]) for stamp in sorted(images.keys() & labels.keys())]
 
     def _message(self, frame: Frame, topic: str, time_ns: int) -> Any:
         connections = self._connections(frame.recording, topic)
         messages = self._reader(frame.recording).messages(connections, time_ns, time_ns + 1)
-        where = self._place(frame, topic, time_ns)
+        where = self._place(frame.recording, topic, time_ns)
         try:
             connection, _, data = next(messages)
             return STORE.deserialize_cdr(data, connection.msgtype)
@@ -144,18 +147,28 @@ class BagSamples(Samples):
             raise FolderDataError(f"{where} is damaged: {one_line(error, 200)}") from error
 
 
-def recordings_in(folder: Path) -> list[Path]:
-    """rosbag2 folders and lone storage files of a folder, or the folder itself if it is one; sorted.
+def bag_splits(root: Path) -> list[str]:
+    """Folders of a root that hold recordings, sorted."""
+    return sorted(path.name for path in root.iterdir() if path.is_dir() and _recordings(path)) if root.is_dir() else []
 
-    Raises:
-        FolderDataError: there are none.
-    """
+
+def _recordings(folder: Path) -> list[Path]:
     if (folder / "metadata.yaml").is_file():
         return [folder]
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if (path / "metadata.yaml").is_file() or (path.is_file() and path.suffix in (".mcap", ".db3")):
             found.append(path)
+    return found
+
+
+def recordings_in(folder: Path) -> list[Path]:
+    """rosbag2 folders and lone storage files of a folder, or the folder itself if it is one; sorted.
+
+    Raises:
+        FolderDataError: there are none.
+    """
+    found = _recordings(folder)
     if not found:
         raise FolderDataError(f"no recordings in {folder}, rosbag2 folders, .mcap or .db3; expected {LAYOUT}")
     return found

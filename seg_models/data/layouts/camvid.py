@@ -30,4 +30,6 @@ def camvid(root: Path, split: str) -> PairedFiles:
     folder = root / split_folder(split, SPLITS, LAYOUT)
     pairs = [(image, root / f"{folder.name}annot" / image.name) for image in images_in(folder, LAYOUT)]
     ids = np.array([*range(11), IGNORE], np.int16)
-    return PairedFiles(shipped_label_table("camvid"), pairs, read_mask, ids, "0..10, or 11 where not labelled")
+    masks = (root / f"{folder.name}annot", "*.png")
+    expected = "0..10, or 11 where not labelled"
+    return PairedFiles(shipped_label_table("camvid"), pairs, read_mask, ids, expected, LAYOUT, masks)

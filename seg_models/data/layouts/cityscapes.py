@@ -40,4 +40,5 @@ def cityscapes(root: Path, split: str) -> PairedFiles:
         pairs.append((image, root / "gtFine" / folder.name / image.parent.name / f"{name}_gtFine_labelIds.png"))
     ids = np.full(LARGEST_ID + 1, IGNORE, np.int16)
     ids[list(LABEL_IDS)] = np.arange(len(LABEL_IDS))
-    return PairedFiles(shipped_label_table("cityscapes"), pairs, read_mask, ids, f"0..{LARGEST_ID}")
+    masks = (root / "gtFine" / folder.name, "*/*_gtFine_labelIds.png")
+    return PairedFiles(shipped_label_table("cityscapes"), pairs, read_mask, ids, f"0..{LARGEST_ID}", LAYOUT, masks)

@@ -22,7 +22,7 @@ import numpy as np
 from seg_models.data.image_files import read_mask
 from seg_models.data.labels import shipped_label_table
 from seg_models.data.layouts.matlab_masks import read_matlab_mask
-from seg_models.data.layouts.samples import REFUSED, FolderDataError, PairedFiles, images_in, names_in, split_folder
+from seg_models.data.layouts.samples import REFUSED, PairedFiles, images_in, names_in, split_folder
 from seg_models.losses import IGNORE
 
 CATEGORIES = 182
@@ -51,13 +51,13 @@ def coco_stuff_10k(root: Path, split: str) -> PairedFiles:
         FolderDataError: it is not there as published.
     """
     name = split_folder(split, {"train": "train", "val": "test"}, LAYOUT_10K)
-    names = names_in(root / "imageLists" / f"{name}.txt", LAYOUT_10K)
+    listed = root / "imageLists" / f"{name}.txt"
+    names = names_in(listed, LAYOUT_10K)
     pairs = [(root / "images" / f"{name}.jpg", root / "annotations" / f"{name}.mat") for name in names]
-    lacking = next((image for image, _ in pairs if not image.is_file()), None)
-    if lacking is not None:
-        raise FolderDataError(f"no image {lacking}, which the list names; expected {LAYOUT_10K}")
     read = partial(read_matlab_mask, variable="S")
-    return PairedFiles(shipped_label_table("coco_stuff"), pairs, read, class_ids_from(1), "0 for none, 1..182")
+    expected = "0 for none, 1..182"
+    table = shipped_label_table("coco_stuff")
+    return PairedFiles(table, pairs, read, class_ids_from(1), expected, LAYOUT_10K, listed=listed)
 
 
 def coco_stuff_164k(root: Path, split: str) -> PairedFiles:
@@ -72,4 +72,6 @@ def coco_stuff_164k(root: Path, split: str) -> PairedFiles:
     if not masks.is_dir():
         masks = root / "stuffthingmaps" / name
     pairs = [(image, masks / f"{image.stem}.png") for image in images]
-    return PairedFiles(shipped_label_table("coco_stuff"), pairs, read_mask, class_ids_from(0), "0..181, 255 for none")
+    expected = "0..181, 255 for none"
+    table = shipped_label_table("coco_stuff")
+    return PairedFiles(table, pairs, read_mask, class_ids_from(0), expected, LAYOUT_164K, (masks, "*.png"))

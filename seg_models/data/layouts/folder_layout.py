@@ -39,14 +39,11 @@ def folder(root: Path, split: str) -> PairedFiles:
     """
     path = root / "classes.yaml"
     table, content = read_label_table(path), read_yaml(path)
-    places = {key: _place(path, key, content.get(key, place)) for key, place in PLACES.items()}
+    places = _places(path, content)
     images = root / places["images"].replace("{split}", split)
     if not images.is_dir():
-        parent = root / places["images"].partition("{split}")[0]
-        splits = sorted(path.name for path in parent.glob("*") if path.is_dir())
-        raise FolderDataError(
-            f"{root} has no split {split!r}; it has: {', '.join(splits) or 'none'}; expected {LAYOUT}"
-        )
+        splits = ", ".join(_splits(root, places)) or "none"
+        raise FolderDataError(f"{root} has no split {split!r}; it has: {splits}; expected {LAYOUT}")
     labels = root / places["labels"].replace("{split}", split)
     pairs = [(image, labels / places["mask_name"].replace("{name}", image.stem)) for image in images_in(images, LAYOUT)]
     pairs = [(image, mask) for image, mask in pairs if not (mask.parent == image.parent and _is_mask(image, places))]
@@ -56,7 +53,23 @@ def folder(root: Path, split: str) -> PairedFiles:
         read = partial(read_colour_mask, table=table, unlabelled=_unlabelled(path, content, table))
     elif content.get("masks", "index") not in MASKS:
         raise FolderDataError(f"{path} has masks: {shown(content['masks'])}; expected {' or '.join(MASKS)}")
-    return PairedFiles(table, pairs, read, classes_from_zero(table), expected)
+    masks = (labels, places["mask_name"].replace("{name}", "*"))
+    return PairedFiles(table, pairs, read, classes_from_zero(table), expected, LAYOUT, masks)
+
+
+def folder_splits(root: Path) -> list[str]:
+    """The splits that are there.
+
+    Raises:
+        FolderDataError: none is.
+        LabelTableError: no classes.yaml, or a wrong one.
+    """
+    path = root / "classes.yaml"
+    read_label_table(path)
+    splits = _splits(root, _places(path, read_yaml(path)))
+    if not splits:
+        raise FolderDataError(f"{root} has no split; expected {LAYOUT}")
+    return splits
 
 
 def read_colour_mask(path: Path, table: LabelTable, unlabelled: tuple[int, int, int] | None) -> np.ndarray:
@@ -79,6 +92,21 @@ def read_colour_mask(path: Path, table: LabelTable, unlabelled: tuple[int, int, 
         colour = [int(pixels[y, x]) >> shift & 255 for shift in (16, 8, 0)]
         raise ImageFileError(f"{path} has the colour {colour} at x {x}, y {y}, which is of no class in classes.yaml")
     return ids[order][place]
+
+
+def _places(path: Path, content: Any) -> dict[str, str]:
+    return {key: _place(path, key, content.get(key, place)) for key, place in PLACES.items()}
+
+
+def _splits(root: Path, places: dict[str, str]) -> list[str]:
+    """Names that make a folder of images when they stand for {split}."""
+    before, _, behind = places["images"].partition("{split}")
+    start = root / before
+    folder, prefix = (start, "") if before.endswith("/") or not before else (start.parent, start.name)
+    names = (path.name.removeprefix(prefix) for path in folder.glob(f"{prefix}*") if path.is_dir())
+    behind_name = behind.partition("/")[0]
+    found = (name.removesuffix(behind_name) for name in names if name.endswith(behind_name))
+    return sorted(name for name in found if name and (root / f"{before}{name}{behind}").is_dir())
 
 
 def _place(path: Path, key: str, value: Any) -> str:

@@ -46,22 +46,21 @@ def pascal_context(root: Path, split: str, classes: int) -> PairedFiles:
     """
     name = split_folder(split, SPLITS, LAYOUT)
     lists = [root / "ImageSets" / folder / f"{name}.txt" for folder in ("SegmentationContext", "Main")]
-    names = names_in(next((path for path in lists if path.is_file()), lists[1]), LAYOUT)
+    listed = next((path for path in lists if path.is_file()), lists[1])
+    names = names_in(listed, LAYOUT)
     first = 0 if classes == 59 else 1  # id of aeroplane
     background = IGNORE if classes == 59 else 0
     matlab, pictures = root / "trainval", root / "SegmentationClassContext"
     table = shipped_label_table(f"pascal_context_{classes}")
     images = [root / "JPEGImages" / f"{name}.jpg" for name in names]
-    lacking = next((image for image in images if not image.is_file()), None)
-    if lacking is not None:
-        raise FolderDataError(f"no image {lacking}, which {split}.txt names; expected {LAYOUT}")
     if matlab.is_dir():
         ids = np.full(CATEGORIES + 1, background, np.int16)
         ids[list(SCORED)] = np.arange(len(SCORED)) + first
         pairs = [(image, matlab / f"{image.stem}.mat") for image in images]
         read = partial(read_matlab_mask, variable="LabelMap")
-        return PairedFiles(table, pairs, read, ids, f"0..{CATEGORIES}")
+        return PairedFiles(table, pairs, read, ids, f"0..{CATEGORIES}", LAYOUT, listed=listed)
     if not pictures.is_dir():
         raise FolderDataError(f"no masks in {root}, neither {matlab.name}/ nor {pictures.name}/; expected {LAYOUT}")
     ids = np.array([background, *(np.arange(len(SCORED)) + first)], np.int16)
-    return PairedFiles(table, [(i, pictures / f"{i.stem}.png") for i in images], read_mask, ids, "0..59")
+    pairs = [(image, pictures / f"{image.stem}.png") for image in images]
+    return PairedFiles(table, pairs, read_mask, ids, "0..59", LAYOUT, listed=listed)

@@ -21,6 +21,14 @@ class FolderDataError(ValueError):
     """Data that is missing, empty, incomplete, laid out otherwise than expected, or labelled outside its classes."""
 
 
+class LabelIdsError(FolderDataError):
+    """A mask with values that are none of its data set's."""
+
+
+class SizeError(FolderDataError):
+    """A mask of another size than its image."""
+
+
 class Samples(ABC):
     """Images of one split with their masks.
 
@@ -28,21 +36,42 @@ class Samples(ABC):
         table: names and colours of the classes.
         images: where each image is; the stem is its name.
         masks: where each mask is.
+        without_mask, without_image: where an image is that lacks its mask, and a mask that lacks its image; of neither is
+            anything in the other lists.
     """
 
     table: LabelTable
     images: list[Path]
     masks: list[Path]
+    without_mask: list[Path]
+    without_image: list[Path]
 
     def __len__(self) -> int:
         return len(self.images)
 
-    @abstractmethod
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """RGB uint8 (H, W, 3) and labels uint8 (H, W), IGNORE where not labelled.
 
         Raises:
             FolderDataError: either cannot be read, their sizes differ, or a value is no class.
+        """
+        image, labels = self.read_image(index), self.read_labels(index)
+        self.check_size(index, image, labels)
+        return image, labels
+
+    def check_size(self, index: int, image: np.ndarray, labels: np.ndarray) -> None:
+        """Raises:
+        SizeError: a mask of another size than its image; names it.
+        """
+        if labels.shape != image.shape[:2]:
+            raise SizeError(f"{self.masks[index]} is {labels.shape}, its image {image.shape[:2]}; same size expected")
+
+    @abstractmethod
+    def read_image(self, index: int) -> np.ndarray:
+        """The image of `read` alone.
+
+        Raises:
+            FolderDataError: it cannot be read.
         """
 
     @abstractmethod
@@ -50,12 +79,18 @@ class Samples(ABC):
         """The labels of `read` alone.
 
         Raises:
-            FolderDataError: they cannot be read, or a value is no class.
+            FolderDataError: they cannot be read; LabelIdsError: a value is no class.
+        """
+
+    @abstractmethod
+    def check_complete(self) -> None:
+        """Raises:
+        FolderDataError: images without masks, where each needs one; names the first.
         """
 
 
 class PairedFiles(Samples):
-    """Image files, each with a mask file.
+    """Image files, each with a mask file. What lacks its counterpart is left out and listed.
 
     Args:
         table: names and colours of the classes.
@@ -63,9 +98,9 @@ class PairedFiles(Samples):
         read_mask: file -> integers (H, W).
         ids: int (N,), what a mask's values 0 to N - 1 become: class ids, IGNORE, or REFUSED.
         expected: the values that masks may hold, in words.
-
-    Raises:
-        FolderDataError: images without their masks.
+        layout: how the data set should lie, for messages.
+        all_masks: folder and pattern of the split's masks, where more may lie than have images; None: `pairs` says all.
+        listed: the file that names the images, if one does.
     """
 
     def __init__(
@@ -75,28 +110,43 @@ class PairedFiles(Samples):
         read_mask: Callable[[Path], np.ndarray],
         ids: np.ndarray,
         expected: str,
+        layout: str,
+        all_masks: tuple[Path, str] | None = None,
+        listed: Path | None = None,
     ) -> None:
-        self.table = table
-        self.images, self.masks = [image for image, _ in pairs], [mask for _, mask in pairs]
+        self.table, self.layout, self.listed = table, layout, listed
         self.read_mask, self.ids, self.expected = read_mask, ids, expected
-        missing = [mask for mask in self.masks if not mask.is_file()]
-        if missing:
+        # Of files that a folder lists the images are there; of those that a list names they may not be.
+        lacking = {image for image, _ in pairs if listed is not None and not image.is_file()}
+        unlabelled = {mask for _, mask in pairs if not mask.is_file()}
+        self.lacking_images, self.lacking_masks = sorted(lacking), sorted(unlabelled)
+        self.without_mask = [image for image, mask in pairs if mask in unlabelled and image not in lacking]
+        self.without_image = [mask for image, mask in pairs if image in lacking and mask not in unlabelled]
+        if all_masks is not None:
+            known = {mask for _, mask in pairs}
+            self.without_image += sorted(mask for mask in all_masks[0].glob(all_masks[1]) if mask not in known)
+        self.count = len(pairs)
+        whole = [pair for pair in pairs if pair[0] not in lacking and pair[1] not in unlabelled]
+        self.images, self.masks = [image for image, _ in whole], [mask for _, mask in whole]
+
+    def check_complete(self) -> None:
+        """As the base class, and images that a list names and that are not there."""
+        if self.lacking_images and self.listed is not None:
             raise FolderDataError(
-                f"{len(missing)} of {len(self.images)} images have no mask; the first is {missing[0]}"
+                f"no image {self.lacking_images[0]}, which {self.listed.name} names; expected {self.layout}"
+            )
+        if self.lacking_masks:
+            raise FolderDataError(
+                f"{len(self.lacking_masks)} of {self.count} images have no mask; the first is {self.lacking_masks[0]}; "
+                f"expected {self.layout}"
             )
 
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def read_image(self, index: int) -> np.ndarray:
         """As the base class."""
         try:
-            image = read_image(self.images[index])
+            return read_image(self.images[index])
         except ImageFileError as error:
             raise FolderDataError(f"{error}; replace it or delete the pair") from error
-        labels = self.read_labels(index)
-        if labels.shape != image.shape[:2]:
-            raise FolderDataError(
-                f"{self.masks[index]} is {labels.shape}, its image {image.shape[:2]}; same size expected"
-            )
-        return image, labels
 
     def read_labels(self, index: int) -> np.ndarray:
         """As the base class."""
@@ -111,13 +161,13 @@ def class_ids(values: np.ndarray, ids: np.ndarray, expected: str, where: Path) -
     """What a mask's values (H, W) mean by a table as in `PairedFiles`: uint8 (H, W).
 
     Raises:
-        FolderDataError: values that the table refuses or does not reach; names them and `where`.
+        LabelIdsError: values that the table refuses or does not reach; names them and `where`.
     """
     inside = values < len(ids)
     labels = ids[np.where(inside, values, 0)]
     refused = (labels == REFUSED) | ~inside
     if refused.any():
-        raise FolderDataError(f"{where} holds ids {shown(np.unique(values[refused]).tolist())}; expected {expected}")
+        raise LabelIdsError(f"{where} holds ids {shown(np.unique(values[refused]).tolist())}; expected {expected}")
     return labels.astype(np.uint8)
 
 
