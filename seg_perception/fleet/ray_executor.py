@@ -24,6 +24,7 @@ from seg_perception.fleet.jobs import Job, ScoringOptions, model_digest
 from seg_perception.fleet.ray_worker import Report, load_on_node, score_on_node
 
 LOOK_EVERY_S = 5.0  # at the nodes, which come and go
+GONE_AFTER_S = 20.0  # without the cluster's head; Ray would end this process after 60
 REACHED_IN_S = 10.0  # Ray itself tries an address where nothing answers for minutes
 NODES_ASKED = 3  # for a recording that neither the driver nor the nodes asked before see
 
@@ -51,6 +52,7 @@ class RayExecutor:
     def __init__(self, address: str | None, workers: int, cpus: int, gpus: float) -> None:
         self._address, self._workers, self._cpus, self._gpus = address, workers, cpus, gpus
         self._ray: Any = None
+        self._silent_since: float | None = None
         self._tasks: dict[Callable[..., Any], Any] = {}
         self._models: dict[str, list[Any]] = {}  # content by SHA-256, in Ray's store
         self._blind: dict[str, str] = {}  # nodes that do not see what others see: ids and names
@@ -122,7 +124,7 @@ class RayExecutor:
         looked_s, room = 0.0, 1
         try:
             while waiting or running:
-                if monotonic() - looked_s > LOOK_EVERY_S:
+                if monotonic() - looked_s > LOOK_EVERY_S and self._head_answers():
                     looked_s, room = monotonic(), self._room(waiting, running, finished)
                 while waiting and len(running) < room:
                     one = waiting.popleft()
@@ -197,6 +199,26 @@ class RayExecutor:
             self._no_room(fatal=False)
         # As many again in the queue: no node idles between two jobs, and a cluster that can grow is asked to.
         return min(self._workers or sys.maxsize, max(1, 2 * slots))
+
+    def _head_answers(self) -> bool:
+        """Whether the cluster's head can be asked.
+
+        Raises:
+            ConnectionError: it has not answered for GONE_AFTER_S.
+        """
+        if (self._address or "").startswith(
+            "ray://"
+        ):  # only the client's server is to be reached, which tells by itself
+            return True
+        try:
+            _reach(self._ray.get_runtime_context().gcs_address)
+        except OSError as error:
+            self._silent_since = self._silent_since or monotonic()
+            if monotonic() - self._silent_since > GONE_AFTER_S:
+                raise ConnectionError(f"its head does not answer: {problem_line(error)}") from error
+            return False
+        self._silent_since = None
+        return True
 
     def _nodes(self) -> list[dict[str, Any]]:
         return [node for node in self._ray.nodes() if node["Alive"]]

@@ -18,9 +18,12 @@ from onnx import numpy_helper
 
 from seg_perception.bag.metrics import ConfusionMatrix, scores
 from seg_perception.cli import main
+from seg_perception.fleet.bag_scores import MOMENTS, BagScores, Moment, parse_scores, scores_text
 from seg_perception.fleet.compare import compare
 from seg_perception.fleet.jobs import find_bags
-from seg_perception.fleet.tally import class_counts
+from seg_perception.fleet.report import SHOWN_BAGS, Failure, FleetResult, write_fleet_report
+from seg_perception.fleet.tally import Tally, class_counts
+from seg_perception.model.model_file import read_model_info
 from test.seg_perception.tiny_bag import image_message, write_bag
 from test.seg_perception.tiny_model import INPUT_SIZE, tiny_labels, write_tiny_model
 
@@ -167,6 +170,46 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, model: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in results} == times
     assert len(list((out / "bags").glob("[!.]*.json"))) == 4
     assert fleet_json(out)["confusion"] == np.asarray(counts).tolist()
+
+
+def test_a_damaged_result_is_scored_again(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bags, out = tmp_path / "bags", tmp_path / "out"
+    counts = sum(write_labelled_bag(bags / name, seed, 0.3) for seed, name in enumerate(("a", "b")))
+    given = arguments(bags, model, out, "--workers", "2")
+    assert main(given) == 0
+    first = sorted((out / "bags").iterdir())[0]
+    for damaged in (b"", first.read_bytes()[:-40], b"[1]", first.read_bytes().replace(b'"moments"', b'"m"')):
+        first.write_bytes(damaged)
+        assert main(given) == 0
+        assert f"{first} is damaged" in capsys.readouterr().err
+        assert fleet_json(out)["confusion"] == np.asarray(counts).tolist()
+
+
+def test_many_recordings_are_added_up_in_any_order_and_shown_on_a_bounded_page(tmp_path: Path, model: Path) -> None:
+    rng = np.random.default_rng(6)
+    recordings = []
+    for index in range(1000):
+        moments = [Moment(f"bag{index}", 30 * i, 30 * i + 29, i, float(rng.random())) for i in range(3)]
+        confusion = rng.integers(0, 10**6, (4, 5))
+        recordings.append(BagScores(f"bag{index}", confusion, 90, 1, 90, moments, ["a warning"], 1.0))
+    forward, backward = Tally(), Tally()
+    for one in recordings:
+        forward.add(parse_scores(scores_text(one), one.bag))
+    for one in reversed(recordings):
+        backward.add(one)
+    assert forward.confusion is not None
+    assert forward.confusion.tolist() == np.sum([one.confusion for one in recordings], axis=0).tolist()
+    assert (forward.ranked(), forward.moments) == (backward.ranked(), backward.moments)
+    worst = sorted(moment.miou for one in recordings for moment in one.moments)[:MOMENTS]
+    assert [moment.miou for moment in forward.moments] == worst
+    failures = [Failure(f"bad{index}", "m", "broken") for index in range(1000)]
+    _, page = write_fleet_report(tmp_path, FleetResult(read_model_info(model), None, forward, failures, None))
+    content = fleet_json(tmp_path)
+    assert (len(content["bags"]), len(content["failures"])) == (1000, 1000)
+    text = page.read_text()
+    assert text.count(">bad") == SHOWN_BAGS
+    assert text.count("a warning") == SHOWN_BAGS
+    assert "Not scored, the first 200 of 1000" in text
 
 
 def test_a_worse_model_compares_as_worse_on_the_same_bags(tmp_path: Path, model: Path) -> None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,34 +19,31 @@ import numpy as np
 import pytest
 
 from seg_perception.cli import main
+from test.seg_perception.fleet.ray_cluster import (
+    GENEROUS_S,
+    RAY,
+    ROOT,
+    TOKEN,
+    Cluster,
+    answering,
+    end,
+    joined,
+    kill_at_work,
+    until,
+    workers_at,
+)
 from test.seg_perception.fleet.test_evaluate_bags import arguments, fleet_json, worse_model, write_labelled_bag
 from test.seg_perception.tiny_model import write_tiny_model
 
-# Only this run may give its Ray orders. Ray looks once, when it is imported.
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
-os.environ.update(TOKEN)
+os.environ.update(TOKEN)  # before Ray is imported
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'seg_perception[ray]'")
 
-ROOT = Path(__file__).parents[3]
-RAY = Path(sys.executable).with_name("ray")
-TASK = "ray::score_on_node"
-GENEROUS_S = 180
 LONG = 400  # frames of a recording whose worker can be met at work
 
 
-@dataclass
-class Cluster:
-    """A head of two CPU cores."""
-
-    address: str
-    environment: dict[str, str]
-
-    def options(self, *more: str) -> list[str]:
-        return ["--ray-address", self.address, "--threads", "1", *more]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+@contextmanager
+def started_head() -> Iterator[tuple[Cluster, subprocess.Popen[Any]]]:
+    """A head of two CPU cores and its first process."""
     temporary = tempfile.mkdtemp(prefix="ray")  # short: its sockets' paths have to fit into 107 characters
     with socket.create_server(("", 0)) as free:
         port = free.getsockname()[1]
@@ -65,73 +59,21 @@ def cluster() -> Iterator[Cluster]:
         start_new_session=True,
     )
     try:
-        yield Cluster(until(lambda: answering(port), "Ray's head"), environment)
+        yield Cluster(until(lambda: answering(port), "Ray's head"), environment), head
     finally:
         end(head)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with started_head() as (started, _):
+        yield started
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     return write_tiny_model(tmp_path / "tiny.onnx")
-
-
-def answering(port: int) -> str | None:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return None
-    return f"127.0.0.1:{port}"
-
-
-def until(found: Callable[[], Any], what: str) -> Any:
-    """What `found` gives as soon as it gives anything."""
-    deadline = time.monotonic() + GENEROUS_S
-    while time.monotonic() < deadline:
-        if value := found():
-            return value
-        time.sleep(0.01)
-    raise AssertionError(f"{what} did not come within {GENEROUS_S} s")
-
-
-def end(process: subprocess.Popen[Any]) -> None:
-    """`ray start --block` ends its node with it."""
-    process.terminate()
-    try:
-        process.wait(30)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def workers_at(path: Path) -> list[int]:
-    """Processes of Ray's that score the recording: those that have a file below `path` open."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if process.joinpath("cmdline").read_bytes().startswith(TASK.encode()):
-                opened = [os.readlink(file) for file in process.joinpath("fd").iterdir()]
-                if any(name.startswith(f"{path}/") for name in opened):
-                    found.append(int(process.name))
-        except OSError:  # it has ended
-            continue
-    return found
-
-
-def kill_at_work(bag: Path, times: int, killed: list[int]) -> threading.Thread:
-    """Kill -9 the workers of a recording as they are at it, `times` of them."""
-
-    def hunt() -> None:
-        deadline = time.monotonic() + GENEROUS_S
-        while len(killed) < times and time.monotonic() < deadline:
-            for pid in set(workers_at(bag)) - set(killed):
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
-            time.sleep(0.002)
-
-    thread = threading.Thread(target=hunt)
-    thread.start()
-    return thread
 
 
 def without_times(out: Path) -> dict[str, Any]:
@@ -204,6 +146,24 @@ def test_a_killed_driver_leaves_no_worker_behind_and_the_next_goes_on(
     assert done.stat().st_mtime_ns == before
 
 
+def test_a_cluster_whose_head_dies_ends_the_driver_with_a_line(tmp_path: Path, model: Path) -> None:
+    bags, out = tmp_path / "bags", tmp_path / "out"
+    for seed in range(2):
+        write_labelled_bag(bags / str(seed), seed, 0.3, 4 * LONG)
+    program = (
+        "import sys; from seg_perception.fleet import ray_executor; from seg_perception.cli import main; "
+        "ray_executor.GONE_AFTER_S = ray_executor.LOOK_EVERY_S = 1.0; sys.exit(main(sys.argv[1:]))"
+    )
+    with started_head() as (started, head):
+        given = [sys.executable, "-c", program, *arguments(bags, model, out, *started.options())]
+        with subprocess.Popen(given, cwd=ROOT, stderr=subprocess.PIPE, text=True) as driver:
+            until(lambda: workers_at(bags), "a worker")
+            os.killpg(head.pid, signal.SIGKILL)
+            error = driver.communicate(timeout=GENEROUS_S)[1]
+    assert driver.returncode == 2, error
+    assert "error: Ray's cluster is gone: its head does not answer: " in error.splitlines()[-1]
+
+
 @pytest.fixture
 def blind_node(cluster: Cluster, tmp_path: Path) -> Iterator[Path]:
     """A second node, of three CPU cores, that sees nothing of the folder it gives."""
@@ -224,17 +184,6 @@ def blind_node(cluster: Cluster, tmp_path: Path) -> Iterator[Path]:
         yield hidden
     finally:
         end(node)
-
-
-def joined(cluster: Cluster, count: int) -> bool:
-    """Whether so many nodes are there, asked in a process of its own."""
-    program = (
-        f"import ray; ray.init({cluster.address!r}, logging_level='error'); print(sum(n['Alive'] for n in ray.nodes()))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=cluster.environment, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip().endswith(str(count))
 
 
 def test_a_node_that_does_not_see_the_recordings_is_named_and_set_aside(
