@@ -120,7 +120,7 @@ def check_data(
         if kind != "bag":  # in recordings labels are usually fewer than images
             for image in samples.without_mask:
                 summary.add("image without mask", split, f"{image} has no mask")
-            for mask in samples.without_image:
+            for mask in samples.masks_without_image():
                 summary.add("mask without image", split, f"{mask} has no image")
         known[split] = _split(summary, split, samples, workers, thumbnails, step)
     for one, other in combinations(known, 2):

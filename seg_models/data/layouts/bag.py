@@ -69,7 +69,8 @@ class BagSamples(Samples):
             raise FolderDataError(f"{path} names no image_topic and label_topic; expected {LAYOUT}")
         self.recordings = recordings_in(root / split)
         self.readers: dict[tuple[int, int], Reader] = {}  # by process and recording: a fork shares no open file
-        self.without_mask, self.without_image = [], []
+        self.without_mask = []
+        self.masks_alone: list[Path] = []
         self.frames = [frame for index in range(len(self.recordings)) for frame in self._pairs(index)]
         if not self.frames:
             raise FolderDataError(
@@ -81,6 +82,10 @@ class BagSamples(Samples):
     def __getstate__(self) -> dict[str, Any]:
         """For a process of its own, which opens its own files."""
         return self.__dict__ | {"readers": {}}
+
+    def masks_without_image(self) -> list[Path]:
+        """As the base class."""
+        return self.masks_alone
 
     def check_complete(self) -> None:
         """Nothing to refuse: labels at a lower rate than images are usual."""
@@ -129,7 +134,7 @@ class BagSamples(Samples):
         images, labels = times
         for alone, topic, times_ns in (
             (self.without_mask, self.image_topic, [images[stamp] for stamp in images.keys() - labels.keys()]),
-            (self.without_image, self.label_topic, [labels[stamp] for stamp in labels.keys() - images.keys()]),
+            (self.masks_alone, self.label_topic, [labels[stamp] for stamp in labels.keys() - images.keys()]),
         ):
             alone += [self._place(recording, topic, time_ns) for time_ns in sorted(times_ns)]
         return [Frame(recording, images[stamp], labels[stamp]) for stamp in sorted(images.keys() & labels.keys())]

@@ -36,15 +36,13 @@ class Samples(ABC):
         table: names and colours of the classes.
         images: where each image is; the stem is its name.
         masks: where each mask is.
-        without_mask, without_image: where an image is that lacks its mask, and a mask that lacks its image; of neither is
-            anything in the other lists.
+        without_mask: where an image is that lacks its mask; it is in neither of the other lists.
     """
 
     table: LabelTable
     images: list[Path]
     masks: list[Path]
     without_mask: list[Path]
-    without_image: list[Path]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -81,6 +79,10 @@ class Samples(ABC):
         Raises:
             FolderDataError: they cannot be read; LabelIdsError: a value is no class.
         """
+
+    @abstractmethod
+    def masks_without_image(self) -> list[Path]:
+        """Where a mask is that lacks its image; looks at all that lies there."""
 
     @abstractmethod
     def check_complete(self) -> None:
@@ -121,13 +123,18 @@ class PairedFiles(Samples):
         unlabelled = {mask for _, mask in pairs if not mask.is_file()}
         self.lacking_images, self.lacking_masks = sorted(lacking), sorted(unlabelled)
         self.without_mask = [image for image, mask in pairs if mask in unlabelled and image not in lacking]
-        self.without_image = [mask for image, mask in pairs if image in lacking and mask not in unlabelled]
-        if all_masks is not None:
-            known = {mask for _, mask in pairs}
-            self.without_image += sorted(mask for mask in all_masks[0].glob(all_masks[1]) if mask not in known)
-        self.count = len(pairs)
+        self.unpaired_masks = [mask for image, mask in pairs if image in lacking and mask not in unlabelled]
+        self.all_masks, self.count = all_masks, len(pairs)
         whole = [pair for pair in pairs if pair[0] not in lacking and pair[1] not in unlabelled]
         self.images, self.masks = [image for image, _ in whole], [mask for _, mask in whole]
+
+    def masks_without_image(self) -> list[Path]:
+        """As the base class."""
+        if self.all_masks is None:
+            return self.unpaired_masks
+        known = {*self.masks, *self.unpaired_masks}
+        folder, pattern = self.all_masks
+        return [*self.unpaired_masks, *sorted(mask for mask in folder.glob(pattern) if mask not in known)]
 
     def check_complete(self) -> None:
         """As the base class, and images that a list names and that are not there."""

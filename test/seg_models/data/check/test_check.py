@@ -223,6 +223,9 @@ class Deadly(Samples):
     def read_labels(self, index: int) -> np.ndarray:
         return np.zeros((1, 1), np.uint8)
 
+    def masks_without_image(self) -> list[Path]:
+        return []
+
     def check_complete(self) -> None:
         pass
 
