@@ -53,6 +53,7 @@ class RayExecutor:
         self._address, self._workers, self._cpus, self._gpus = address, workers, cpus, gpus
         self._ray: Any = None
         self._silent_since: float | None = None
+        self._told = False  # that no node has room
         self._tasks: dict[Callable[..., Any], Any] = {}
         self._models: dict[str, list[Any]] = {}  # content by SHA-256, in Ray's store
         self._blind: dict[str, str] = {}  # nodes that do not see what others see: ids and names
@@ -125,7 +126,7 @@ class RayExecutor:
         try:
             while waiting or running:
                 if monotonic() - looked_s > LOOK_EVERY_S and self._head_answers():
-                    looked_s, room = monotonic(), self._room(waiting, running, finished)
+                    looked_s, room = monotonic(), self._room(waiting, finished)
                 while waiting and len(running) < room:
                     one = waiting.popleft()
                     running[self._start(one)] = one
@@ -185,9 +186,7 @@ class RayExecutor:
                 flush=True,
             )
 
-    def _room(
-        self, waiting: deque[_Attempt], running: dict[Any, _Attempt], finished: Callable[[Job, Outcome], None]
-    ) -> int:
+    def _room(self, waiting: deque[_Attempt], finished: Callable[[Job, Outcome], None]) -> int:
         """How many may run or stand in Ray's queue; where no node is left that sees recordings, all that wait end."""
         slots = self._slots(set(self._blind))
         if not slots and self._blind:
@@ -195,8 +194,9 @@ class RayExecutor:
                 one = waiting.popleft()
                 one.unseen_by |= self._blind
                 finished(one.job, _unseen(one, "and no other node is left"))
-        elif not slots and not running:
+        elif not slots and not self._told:
             self._no_room(fatal=False)
+        self._told = not slots
         # As many again in the queue: no node idles between two jobs, and a cluster that can grow is asked to.
         return min(self._workers or sys.maxsize, max(1, 2 * slots))
 
