@@ -91,8 +91,9 @@ def settle(model: SegmentationModel, images: list[np.ndarray]) -> None:
 
 def build_engine(path: Path, precision: str) -> dict[str, Any]:
     """Build an engine of a float32 file for one image: {"ok", "seconds", "problem"}."""
-    from seg_perception.engines.tensorrt.api import TensorRt, TensorRtError
+    from seg_perception.engines.tensorrt.api import TensorRt
     from seg_perception.engines.tensorrt.build import BuildRequest, build
+    from seg_perception.engines.tensorrt.module import TensorRtError
     from seg_perception.engines.tensorrt.options import BuildOptions
 
     started = time.perf_counter()

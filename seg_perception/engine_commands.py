@@ -18,7 +18,7 @@ from seg_perception.engines.tensorrt.agreement import DEFAULT_THRESHOLD, compare
 from seg_perception.engines.tensorrt.api import MODULES, TensorRt
 from seg_perception.engines.tensorrt.build import model_precision
 from seg_perception.engines.tensorrt.cache import DEFAULT_LIMIT_MB, EngineCache, default_folder
-from seg_perception.engines.tensorrt.cuda import CudaRuntime
+from seg_perception.engines.tensorrt.cuda_runtime import CudaRuntime
 from seg_perception.engines.tensorrt.engine import TensorRtEngine
 from seg_perception.engines.tensorrt.layers import OnnxLayers, TensorRtLayers, first_differences, float_layers
 from seg_perception.engines.tensorrt.make import no_check

@@ -15,7 +15,8 @@ from seg_perception.engines.tensorrt.agreement import DEFAULT_THRESHOLD, compare
 from seg_perception.engines.tensorrt.api import TensorRt
 from seg_perception.engines.tensorrt.build import model_precision
 from seg_perception.engines.tensorrt.cache import EngineCache
-from seg_perception.engines.tensorrt.cuda import Cuda, CudaRuntime
+from seg_perception.engines.tensorrt.cuda import Cuda
+from seg_perception.engines.tensorrt.cuda_runtime import CudaRuntime
 from seg_perception.engines.tensorrt.engine import TensorRtEngine
 from seg_perception.engines.tensorrt.make import no_check, stored_images
 from seg_perception.engines.tensorrt.options import BuildOptions, required_precision

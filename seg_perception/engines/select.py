@@ -17,7 +17,7 @@ import platform
 
 from seg_perception.engines.base import PRECISIONS, Engine, EngineError, NoEngineError
 from seg_perception.engines.tensorrt.api import TensorRt, installed
-from seg_perception.engines.tensorrt.cuda import CudaRuntime
+from seg_perception.engines.tensorrt.cuda_runtime import CudaRuntime
 from seg_perception.engines.tensorrt.options import TensorRtSettings
 from seg_perception.engines.tensorrt.progress import ProgressCallback, ProgressLog
 from seg_perception.model.model_file import ModelInfo

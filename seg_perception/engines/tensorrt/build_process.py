@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from seg_perception.engines.base import EngineError, last_line
-from seg_perception.engines.tensorrt.api import TensorRt, TensorRtError
+from seg_perception.engines.tensorrt.api import TensorRt
 from seg_perception.engines.tensorrt.build import BuildRequest, build
+from seg_perception.engines.tensorrt.module import TensorRtError
 from seg_perception.engines.tensorrt.progress import BuildProgress, ProgressCallback
 
 _TELL_EVERY_S = 0.1

@@ -11,13 +11,15 @@ import numpy as np
 
 from seg_perception.engines.base import Engine, EngineError
 from seg_perception.engines.tensorrt.agreement import Agreement
-from seg_perception.engines.tensorrt.api import Kernels, NoMemoryError, TensorRt, TensorRtError
+from seg_perception.engines.tensorrt.api import TensorRt
 from seg_perception.engines.tensorrt.cuda import Cuda, CudaError
 from seg_perception.engines.tensorrt.executor import Executor
+from seg_perception.engines.tensorrt.module import NoMemoryError, TensorRtError
 from seg_perception.engines.tensorrt.options import BuildOptions
 from seg_perception.engines.tensorrt.painting_kernel import PLANES, kept_kernel
 from seg_perception.engines.tensorrt.painting_source import PaintingConstants
 from seg_perception.engines.tensorrt.prepare import Preparation, PreparedEngine
+from seg_perception.engines.tensorrt.running_calls import Kernels
 from seg_perception.model.model_file import ModelInfo
 from seg_perception.painting import Painted
 

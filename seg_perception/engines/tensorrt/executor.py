@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seg_perception.engines.base import EngineError
-from seg_perception.engines.tensorrt.api import Kernels, TensorRt, TensorSpec
+from seg_perception.engines.tensorrt.api import TensorRt
 from seg_perception.engines.tensorrt.cuda import Cuda, CudaError
 from seg_perception.engines.tensorrt.graphed_work import GraphedWork
 from seg_perception.engines.tensorrt.holdings import Holdings, host_view
 from seg_perception.engines.tensorrt.painting_kernel import PaintingStage
+from seg_perception.engines.tensorrt.running_calls import Kernels, TensorSpec
 from seg_perception.painting_geometry import PaintingGeometry
 
 if TYPE_CHECKING:

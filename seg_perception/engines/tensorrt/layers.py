@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from seg_perception.engines.base import EngineError, last_line
-from seg_perception.engines.tensorrt.api import Kernels, TensorRt
+from seg_perception.engines.tensorrt.api import TensorRt
 from seg_perception.engines.tensorrt.cuda import Cuda
 from seg_perception.engines.tensorrt.executor import Executor
 from seg_perception.engines.tensorrt.options import BuildOptions
 from seg_perception.engines.tensorrt.prepare import Preparation
+from seg_perception.engines.tensorrt.running_calls import Kernels
 
 TOLERANCE = 0.05
 AT_ONCE = 12

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seg_perception.engines.tensorrt.api import TensorRt, TensorRtError
+from seg_perception.engines.tensorrt.api import TensorRt
 from seg_perception.engines.tensorrt.build import BuildRequest, model_precision
 from seg_perception.engines.tensorrt.build_process import build_in_process
 from seg_perception.engines.tensorrt.cache import EngineCache
 from seg_perception.engines.tensorrt.cuda import Cuda
 from seg_perception.engines.tensorrt.key import EngineKey
 from seg_perception.engines.tensorrt.lock import Holder
+from seg_perception.engines.tensorrt.module import TensorRtError
 from seg_perception.engines.tensorrt.options import BuildOptions, check_file
 from seg_perception.engines.tensorrt.progress import ProgressCallback
 

@@ -11,7 +11,7 @@ from seg_perception.check.gpu import gpu_findings
 from seg_perception.cli import main
 from seg_perception.engines.base import EngineError
 from seg_perception.engines.tensorrt.api import TensorRt
-from seg_perception.engines.tensorrt.cuda import CudaRuntime
+from seg_perception.engines.tensorrt.cuda_runtime import CudaRuntime
 from seg_perception.model.model_file import read_model_info
 from seg_perception.share import share_path
 from test.seg_perception.engines.tensorrt.software_cuda import NoDevice

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from seg_perception.engines.tensorrt.cuda import CudaRuntime, DeviceProperties
+from seg_perception.engines.tensorrt.cuda import DeviceProperties
+from seg_perception.engines.tensorrt.cuda_runtime import CudaRuntime
 
 
 class NoDevice(CudaRuntime):

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from seg_perception.engines.tensorrt import api
-from seg_perception.engines.tensorrt.api import TensorRt, TensorRtError
+from seg_perception.engines.tensorrt.api import TensorRt
 from seg_perception.engines.tensorrt.build import BuildRequest, build
-from seg_perception.engines.tensorrt.cuda import CudaError, CudaRuntime
+from seg_perception.engines.tensorrt.cuda import CudaError
+from seg_perception.engines.tensorrt.cuda_runtime import CudaRuntime
+from seg_perception.engines.tensorrt.module import TensorRtError
 from seg_perception.engines.tensorrt.options import BuildOptions
 from test.seg_perception.tiny_model import INPUT_SIZE
 

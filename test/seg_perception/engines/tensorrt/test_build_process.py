@@ -17,10 +17,11 @@ from onnx import TensorProto, helper
 
 from seg_perception.engines.base import EngineError
 from seg_perception.engines.tensorrt import build as build_module
-from seg_perception.engines.tensorrt.api import TensorRt, TensorRtError
+from seg_perception.engines.tensorrt.api import TensorRt
 from seg_perception.engines.tensorrt.build import BuildRequest, half_model
 from seg_perception.engines.tensorrt.build_process import BuildError, build_in_process
 from seg_perception.engines.tensorrt.cache import EngineCache
+from seg_perception.engines.tensorrt.module import TensorRtError
 from seg_perception.engines.tensorrt.options import BuildOptions
 from seg_perception.engines.tensorrt.prepare import Preparation
 from seg_perception.engines.tensorrt.progress import BuildProgress

@@ -67,7 +67,7 @@ def test_every_call_is_one_that_tensorrt_has(stubs: Path, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout
     # That this test can fail: the stubs are really used, and a call that does not exist is found.
     wrong = tmp_path / "wrong.py"
-    text = (PACKAGE / "api.py").read_text()
+    text = (PACKAGE / "building_calls.py").read_text()
     wrong.write_text(text.replace("builder.build_serialized_network(", "builder.build_cuda_engine("))
     done = mypy(stubs, wrong)
     assert '"Builder" has no attribute "build_cuda_engine"' in done.stdout
