@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from seg_perception.check.finding import Finding
-from seg_perception.engines.base import EngineError
+from seg_perception.engines.base import EngineError, MaskRequest
 from seg_perception.engines.onnxruntime import OnnxRuntimeEngine
 from seg_perception.engines.tensorrt.agreement import DEFAULT_THRESHOLD, compare_engines
 from seg_perception.engines.tensorrt.api import TensorRt
@@ -18,10 +18,11 @@ from seg_perception.engines.tensorrt.cache import EngineCache
 from seg_perception.engines.tensorrt.cuda import Cuda
 from seg_perception.engines.tensorrt.cuda_runtime import CudaRuntime
 from seg_perception.engines.tensorrt.engine import TensorRtEngine
-from seg_perception.engines.tensorrt.make import no_check, stored_images
+from seg_perception.engines.tensorrt.make import no_check
 from seg_perception.engines.tensorrt.options import BuildOptions, required_precision
 from seg_perception.engines.tensorrt.prepare import Preparation
 from seg_perception.engines.tensorrt.progress import ProgressLog
+from seg_perception.engines.tensorrt.stored_images import stored_images
 from seg_perception.model.model_file import ModelFileError, ModelInfo, read_model_info
 from seg_perception.painting import Painter
 
@@ -163,7 +164,7 @@ def _painting(info: ModelInfo, engine: TensorRtEngine) -> Iterator[Finding]:
 def _latency(engine: TensorRtEngine, how: str) -> Iterator[Finding]:
     image = np.zeros((1, *engine.info.input_size, 3), np.uint8)
     size = CAMERA if engine.paints else None
-    on_device = engine.device_ms(image, RUNS, size)
+    on_device = engine.device_ms(image, RUNS, None if size is None else [MaskRequest(size)])
     times = []
     for _ in range(RUNS):
         start = time.perf_counter()

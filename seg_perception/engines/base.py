@@ -86,6 +86,11 @@ class Engine(ABC):
         return False
 
     @property
+    def device_memory(self) -> tuple[int, int] | None:
+        """Memory of the device that it holds some of: free and all, bytes. None where it holds none, or none can say."""
+        return None
+
+    @property
     def best_batch(self) -> int:
         """Most images that `infer_painted_batch` takes at once; 1 where several at once gain nothing."""
         return 1
@@ -152,6 +157,14 @@ class Engine(ABC):
             EngineError, ValueError: as `infer`.
         """
         return None
+
+    def release_device(self) -> None:
+        """Give back all that it holds of a device besides the processor; `open` takes it again.
+
+        An engine that holds none stays open, so that it costs nothing to call this whenever nobody needs images.
+        """
+        if self.holds_device:
+            self.close()
 
     @abstractmethod
     def close(self) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from seg_perception.engines.base import Engine, EngineError
+from seg_perception.engines.base import Engine, EngineError, MaskRequest
 
 if TYPE_CHECKING:
     from seg_perception.painting import Painted
@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 WHILE_BUILDING = ("wait", "fallback")
+_CLOSE_S = 30.0  # what an engine that is being opened needs at most to notice that it is stopped; otherwise it hangs
 
 
 class ChangeoverEngine(Engine):
@@ -53,7 +54,10 @@ class ChangeoverEngine(Engine):
         self._state = state
         self._active: Engine | None = None
         self._opening: threading.Thread | None = None
-        self._opened = threading.Event()  # set by the opening thread; the wanted engine is this thread's from then on
+        self._lock = threading.Lock()  # of what the opening thread and the others share: the next four
+        self._busy = False  # the opening thread has the wanted engine
+        self._ready = False  # it has opened it, and let go of it
+        self._wants_device = True  # whether it is to leave it open
         self._problem = ""
 
     @property
@@ -69,7 +73,15 @@ class ChangeoverEngine(Engine):
 
     @property
     def holds_device(self) -> bool:
-        return self._active is not None and self._active.holds_device
+        return self._ready or (self._active is not None and self._active.holds_device)
+
+    @property
+    def device_memory(self) -> tuple[int, int] | None:
+        return None if self._active is None else self._active.device_memory
+
+    @property
+    def best_batch(self) -> int:
+        return 1 if self._active is None else self._active.best_batch
 
     @property
     def problem(self) -> str:
@@ -79,21 +91,28 @@ class ChangeoverEngine(Engine):
 
     def open(self) -> None:
         if self._active is not None:
+            self._active.open()  # after `release_device`; otherwise it does nothing
+            self._open_in_background()
+            return
+        with self._lock:
+            busy = self._busy
+        if busy:  # `close` has not waited for it any longer
+            self._fall_back(
+                EngineError(f"{self._wanted.name} is still being opened as it was asked before; try again later")
+            )
             return
         self._problem = ""
-        self._opened.clear()
         self._stop.clear()
         if self._while_building == "wait":
             try:
                 self._wanted.open()
-            except EngineError as error:  # what a person got wrong, a ValueError, is theirs to put right
+            except RuntimeError as error:  # what a person got wrong, a ValueError, is theirs to put right
                 self._fall_back(error)
             else:
                 self._active = self._wanted
             return
         self._active = self._open_fallback()
-        self._opening = threading.Thread(target=self._open_wanted, name=f"opening {self._wanted.name}", daemon=True)
-        self._opening.start()
+        self._open_in_background()
 
     def infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
         if self._active is None:
@@ -109,21 +128,48 @@ class ChangeoverEngine(Engine):
         self._check_image(image)
         return self._by_the_active(lambda engine: engine.infer_painted(image, size, confidence, superpixels))
 
+    def infer_painted_batch(self, images: np.ndarray, requests: Sequence[MaskRequest]) -> list[Painted] | None:
+        if self._active is None:
+            raise EngineError(f"engine {self._wanted.name} is not open; call open() first")
+        return self._by_the_active(lambda engine: engine.infer_painted_batch(images, requests))
+
+    def release_device(self) -> None:
+        if self._active is None:
+            return
+        if self._active is self._wanted:
+            self.close()
+            return
+        self._active.release_device()
+        with self._lock:
+            self._wants_device = False  # a build in hand goes on, for the cache
+            if self._ready:
+                self._ready = False
+                self._wanted.close()
+
     def close(self) -> None:
         if self._opening is not None:
+            with self._lock:
+                self._wants_device = False
             self._stop.set()
-            self._opening.join()
+            self._opening.join(_CLOSE_S)
             self._opening = None
         if self._active is not None:
             self._active.close()
-        if self._active is not self._wanted:
-            self._wanted.close()
+        with self._lock:
+            if self._busy:
+                logger.error(
+                    "%s is still being opened after %g s; it is left to close by itself", self._wanted.name, _CLOSE_S
+                )
+            elif self._active is not self._wanted:
+                self._wanted.close()
+            self._ready = False
         self._active = None
 
     def _by_the_active(self, compute: Callable[[Engine], Result]) -> Result:
         assert self._active is not None
-        if self._opened.is_set() and self._active is not self._wanted:
-            self._opened.clear()
+        if self._ready and self._active is not self._wanted:
+            with self._lock:
+                self._ready = False
             served, self._active = self._active, self._wanted
             served.close()
             logger.info("changed over from %s to %s", served.name, self._wanted.description)
@@ -131,19 +177,36 @@ class ChangeoverEngine(Engine):
             return compute(self._active)
         try:
             return compute(self._wanted)
-        except EngineError as error:
+        except RuntimeError as error:  # EngineError among them, and what bindings of C++ libraries raise
             self._fall_back(error)
             self._wanted.close()
             return compute(self._active)
 
+    def _open_in_background(self) -> None:
+        """Unless the wanted engine serves, is ready, is being opened, or has failed."""
+        with self._lock:
+            self._wants_device = True
+            if self._active is self._wanted or self._ready or self._busy or self._problem:
+                return
+            self._busy = True
+        self._opening = threading.Thread(target=self._open_wanted, name=f"opening {self._wanted.name}", daemon=True)
+        self._opening.start()
+
     def _open_wanted(self) -> None:
+        problem = ""
         try:
             self._wanted.open()
-        except (EngineError, ValueError, OSError) as error:
-            self._problem = str(error)
-            logger.error("%s; it goes on with the fallback", error)
-        else:
-            self._opened.set()
+        except Exception as error:  # of whatever kind: nobody else would hear of it
+            problem = " ".join(str(error).split()) or type(error).__name__
+            logger.error("%s; it goes on with the fallback", problem)
+        with self._lock:
+            self._busy = False
+            if problem:
+                self._problem = problem
+            elif self._wants_device:
+                self._ready = True
+            else:
+                self._wanted.close()
 
     def _fall_back(self, error: BaseException) -> None:
         """Make the fallback the active engine. Where there is none, what was wrong with the wanted one is raised."""

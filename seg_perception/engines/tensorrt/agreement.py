@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from seg_perception.engines.base import Engine
+from seg_perception.engines.base import Engine, MaskRequest
 from seg_perception.model.model_file import ModelInfo
 from seg_perception.painting import Painter
 
@@ -117,6 +117,35 @@ def masks(outputs: dict[str, np.ndarray], info: ModelInfo) -> dict[str, np.ndarr
         found["confidence"].append(painted.confidence)
         found["superpixels"].append(painted.superpixels)
     return {name: np.stack(arrays) for name, arrays in found.items()}
+
+
+def batch_agreement(engine: Engine, images: Iterable[np.ndarray], count: int) -> float:
+    """Share of pixels with the label that the same engine gives to each image alone when it gets several at once.
+
+    Args:
+        engine: open; it paints on its device.
+        images: RGB uint8 [H, W, 3] of any size; they are resized, and repeated until there are enough.
+        count: at once.
+
+    Raises:
+        EngineError: it failed.
+        ValueError: there are no images.
+    """
+    height, width = engine.info.input_size
+    resized = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images]
+    if not resized:
+        raise ValueError("no images to compare the engine on")
+    batch = np.stack([resized[i % len(resized)] for i in range(count)])  # (B, H, W, 3)
+    request = MaskRequest((height, width), confidence=False, superpixels=False)
+    together = engine.infer_painted_batch(batch, [request] * count)
+    if together is None:
+        return 1.0
+    equal = []
+    for image, came in zip(batch, together, strict=True):
+        alone = engine.infer_painted(image[None], request.size, False, False)
+        if alone is not None:
+            equal.append(float((alone.labels == came.labels).mean()))  # type: ignore[union-attr]
+    return min(equal, default=1.0)
 
 
 def _percent(share: float) -> str:

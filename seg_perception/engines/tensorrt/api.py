@@ -9,13 +9,14 @@ the branch for it:
                                                                                 flag exists; 11 accepts and ignores it
     FP16, INT8 flags, calibrators    there           removed       not there    never used: the ONNX says the types
     TF32 flag, on by default         there           there         there        `configure` always sets it one way
-    device_memory_size               both, v2: 10.1  v2 only       v2 only      v2 always
+    device_memory_size               both, v2: 10.1  v2 only       v2 only      `context_memory`: v2 always
+    how a context takes memory       an argument     the same      of a config  `execution_contexts`
     timing cache                     there           there         no-op,       `has_timing_cache`
                                                                    deprecated
     DLA                              10.3 - 10.7     from 11.4 on  none         `configure`: by the builder's number of
                                      on Orin         Orin (SBSA)                cores, 0 where there is none
     building for another GPU         no              no            there        `for_compute_capability`
-    kernels                          in the plan     in the plan   compiled at  `execution_context`: a runtime cache
+    kernels                          in the plan     in the plan   compiled at  `execution_contexts`: a runtime cache
                                                                    first use    keeps them
     recording as a CUDA graph        fails, if not   the same      can be asked `capturable`
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ class CudaRuntime:
         self._driver: Any = driver
 
     @classmethod
+    @functools.cache  # a process has one device library: what hung in it is known by it
     def load(cls) -> CudaRuntime:
         """Raises EngineError where cuda-python is not installed."""
         try:

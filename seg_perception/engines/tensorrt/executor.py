@@ -1,23 +1,23 @@
-"""One execution context with its memory and stream: images in, the engine's outputs or painted masks out."""
+"""An engine at work: images in, its outputs or painted masks out, on one stream."""
 
 from __future__ import annotations
 
 import logging
-import math
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seg_perception.engines.base import EngineError
+from seg_perception.engines.base import EngineError, MaskRequest
+from seg_perception.engines.tensorrt import hung
 from seg_perception.engines.tensorrt.api import TensorRt
+from seg_perception.engines.tensorrt.bindings import BatchContext, Buffer, bind, make_contexts, take_buffers
 from seg_perception.engines.tensorrt.cuda import Cuda, CudaError
 from seg_perception.engines.tensorrt.graphed_work import GraphedWork
-from seg_perception.engines.tensorrt.holdings import Holdings, host_view
-from seg_perception.engines.tensorrt.painting_kernel import PaintingStage
-from seg_perception.engines.tensorrt.running_calls import Kernels, TensorSpec
+from seg_perception.engines.tensorrt.holdings import Holdings
+from seg_perception.engines.tensorrt.painting_stages import PaintingStages, Place
+from seg_perception.engines.tensorrt.running_calls import Kernels
+from seg_perception.engines.tensorrt.watched_stream import WatchedStream
 from seg_perception.painting_geometry import PaintingGeometry
 
 if TYPE_CHECKING:
@@ -25,42 +25,28 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_POLL_S = 0.0001
-_SIZES = 4  # of painted images whose memory is kept at once; a camera has one
+_WORKS = 24  # CUDA graphs that are kept at once: what is wanted of each image, in each combination that comes
 
-# Contexts and engines of streams that hung. Destroying them would wait for work that never ends.
-_abandoned: list[Any] = []
-
-
-@dataclass(frozen=True)
-class Buffer:
-    """Memory of one input or output: pinned on the host, seen as `array`, and where the device has it.
-
-    `mapped`: `device` is the same memory, as on integrated GPUs; otherwise it is a copy of its own.
-    """
-
-    spec: TensorSpec
-    array: np.ndarray
-    host: int
-    device: int
-    mapped: bool
+WorkKey = tuple[int, tuple[MaskRequest, ...] | None]  # images, and what is painted of each; None: the engine's outputs
 
 
 class Executor:
-    """Runs an engine for batches of one size. `run` takes no memory, `run_painted` only for a size that it has not seen.
+    """Runs an engine. `run` takes no memory, `run_painted` only for a size that it has not seen.
+
+    One stream and one thread serve all cameras: images of several run together as a batch, or one after another. A device that
+    one image fills gains nothing from a stream for each camera.
 
     Args:
         tensorrt, cuda: what the engine runs on.
         engine: must outlive this.
-        batch: images in every run; sets the first dimension of inputs that leave it open.
-        mapped: whether host and device share memory (an integrated GPU), so that images and masks are not copied. What only
-            the device reads again lies in its own memory all the same: there it is cached.
-        kernels: those that an earlier process compiled; kept as an attribute.
+        batches: the numbers of images that runs may have, ascending; inputs that leave their first dimension open take it.
+        mapped: whether host and device share memory (an integrated GPU), so that images and masks are not copied.
+        kernels: those that an earlier process compiled; kept as an attribute, as is the stream.
         timeout_s: a run that takes longer has hung.
         graphs: whether the work of an image is recorded as a CUDA graph.
 
     Raises:
-        TensorRtError: the engine does not take this batch.
+        TensorRtError: the engine does not take so many images.
         CudaError: no memory. What was taken is given back.
     """
 
@@ -69,7 +55,7 @@ class Executor:
         tensorrt: TensorRt,
         cuda: Cuda,
         engine: trt.ICudaEngine,
-        batch: int,
+        batches: Sequence[int],
         mapped: bool,
         kernels: Kernels,
         timeout_s: float = 10.0,
@@ -79,32 +65,21 @@ class Executor:
         self._cuda = cuda
         self._engine = engine
         self._mapped = mapped
-        self._timeout_s = timeout_s
         self._graphs = graphs
-        self._hung = False
+        self._open = True
         self.kernels = kernels
         self._holdings = Holdings(cuda)
-        self._works: dict[tuple[Any, ...], GraphedWork] = {}
-        self._stages: dict[tuple[int, int], PaintingStage] = {}
-        self._painting: tuple[int, PaintingGeometry] | None = None
-        self._context: trt.IExecutionContext | None = None
+        self._works: dict[WorkKey, GraphedWork] = {}  # the longest unused first
+        self._painting: PaintingStages | None = None
+        self._contexts: dict[int, BatchContext] = {}
         self.buffers: dict[str, Buffer] = {}
         try:
-            self._stream = self._holdings.take("the stream", cuda.stream_create(), cuda.stream_destroy)
-            context = self._context = tensorrt.execution_context(engine, kernels)
+            handle = self._holdings.take("the stream", cuda.stream_create(), cuda.stream_destroy)
+            self.stream = WatchedStream(cuda, handle, timeout_s)
             specs = tensorrt.tensors(engine)
-            for spec in specs:
-                if spec.is_input:
-                    shape = (batch, *spec.shape[1:]) if spec.shape[0] == -1 else spec.shape
-                    if not context.set_input_shape(spec.name, shape):
-                        raise tensorrt.explained(f"input {spec.name} does not take the shape {list(shape)}")
-            missing = context.infer_shapes()
-            if missing:
-                raise tensorrt.explained(f"shapes of {', '.join(missing)} are left open")
-            for spec in specs:
-                self.buffers[spec.name] = self._buffer(context, spec)
-                if not context.set_tensor_address(spec.name, self.buffers[spec.name].device):
-                    raise tensorrt.explained(f"memory for {spec.name} is refused")
+            contexts = make_contexts(tensorrt, self._holdings, engine, batches, specs, kernels)
+            self.buffers = take_buffers(cuda, self._holdings, contexts[max(batches)], specs, mapped)
+            self._contexts = {batch: bind(tensorrt, context, self.buffers) for batch, context in contexts.items()}
         except EngineError:
             self.close()
             raise
@@ -112,7 +87,16 @@ class Executor:
     def paint_with(self, code: bytes, geometry: PaintingGeometry) -> None:
         """Make `run_painted` possible, with the painting kernel's machine code. Raises CudaError."""
         library = self._holdings.take("the painting kernel", self._cuda.library_load(code), self._cuda.library_unload)
-        self._painting = (self._cuda.library_kernel(library, "paint"), geometry)
+        self._painting = PaintingStages(
+            self._cuda,
+            self.stream.handle,
+            self._cuda.library_kernel(library, "paint"),
+            geometry,
+            self._mapped,
+            self.stream.wait,
+            self._painted_outputs,
+            self._forget,
+        )
 
     @property
     def paints(self) -> bool:
@@ -127,7 +111,7 @@ class Executor:
         """Run once.
 
         Args:
-            inputs: an array for each input, of its shape and type.
+            inputs: an array for each input, of its type, with one of the numbers of images.
 
         Returns:
             the outputs; the arrays are this executor's and hold until the next run.
@@ -136,180 +120,189 @@ class Executor:
             CudaError, TensorRtError: the run failed.
             EngineError: it hung, or a run before it did.
         """
-        self._fill(inputs)
-        self._work(("outputs",), self._enqueue_outputs).submit()
-        self._wait()
-        return {name: buffer.array for name, buffer in self.buffers.items() if not buffer.spec.is_input}
+        batch = self._fill(inputs)
+        self._outputs_work(batch).submit()
+        self.stream.wait()
+        arrays = self._contexts[batch].arrays
+        return {name: arrays[name] for name, buffer in self.buffers.items() if not buffer.spec.is_input}
 
     def run_painted(
-        self, inputs: dict[str, np.ndarray], size: tuple[int, int], confidence: bool, superpixels: bool
-    ) -> dict[str, np.ndarray]:
-        """Run once for one image and paint on the device; only the masks come back. After `paint_with`.
+        self, inputs: dict[str, np.ndarray], requests: Sequence[MaskRequest]
+    ) -> list[dict[str, np.ndarray]]:
+        """Run once and paint on the device; only the masks come back. After `paint_with`.
 
         Args:
             inputs: see `run`.
-            size: (H, W) of the masks.
-            confidence, superpixels: whether these are wanted beside the labels.
+            requests: what is wanted of each image.
 
         Returns:
-            the masks [H, W] that are wanted, by name; the arrays are this executor's and hold until the next run.
+            for each image the masks [H, W] that are wanted, by name, and `class_logits`; the arrays are this executor's and
+            hold until the next run.
 
         Raises:
             as `run`, and as `prepare_painting`.
         """
-        self._fill(inputs)
-        self._painted_work(size, confidence, superpixels).submit()
-        self._wait()
-        wanted = {"labels": True, "superpixels": superpixels, "confidence": confidence}
-        return {name: plane.array for name, plane in self._stages[size].planes.items() if wanted[name]}
+        batch = self._fill(inputs)
+        self._painted_work(batch, tuple(requests)).submit()
+        self.stream.wait()
+        assert self._painting is not None
+        stages = self._painting.prepare([request.size for request in requests])
+        scores = self._contexts[batch].arrays["class_logits"]
+        return [
+            stage.masks(request.confidence, request.superpixels) | {"class_logits": scores[place]}
+            for place, (stage, request) in enumerate(zip(stages, requests, strict=True))
+        ]
 
-    def prepare_painting(self, size: tuple[int, int]) -> None:
-        """Take the memory for masks of this size (H, W), unless it is there. Raises CudaError where there is not enough."""
-        if size not in self._stages:
-            assert self._painting is not None
-            if len(self._stages) == _SIZES:
-                self._forget(next(iter(self._stages)))  # the one that has been there longest
-            kernel, geometry = self._painting
-            self._stages[size] = PaintingStage(
-                self._cuda,
-                self._stream,
-                kernel,
-                geometry,
-                size,
-                self.buffers["association"].device,
-                self.buffers["class_logits"].device,
-                self._mapped,
-                self._wait,
-            )
+    def prepare_painting(self, sizes: Sequence[tuple[int, int]]) -> None:
+        """Take the memory for masks of these sizes (H, W), one for each place in the batch, unless it is there.
 
-    def device_ms(self, inputs: dict[str, np.ndarray], runs: int, size: tuple[int, int] | None = None) -> list[float]:
+        Raises:
+            CudaError: there is not enough.
+        """
+        assert self._painting is not None
+        self._painting.prepare(sizes)
+
+    def device_ms(
+        self, inputs: dict[str, np.ndarray], runs: int, requests: Sequence[MaskRequest] | None = None
+    ) -> list[float]:
         """Milliseconds of the device's own clock from the first call to the end of the last, for each of several runs.
 
         Args:
-            inputs, size: as of `run`, or of `run_painted` with all masks.
+            inputs, requests: as of `run`, or of `run_painted`.
             runs: how many, behind two that do not count.
         """
-        self._fill(inputs)
-        work = self._work(("outputs",), self._enqueue_outputs) if size is None else self._painted_work(size, True, True)
+        batch = self._fill(inputs)
+        work = self._outputs_work(batch) if requests is None else self._painted_work(batch, tuple(requests))
         times = []
-        start, end = self._cuda.event_create(), self._cuda.event_create()
+        events = Holdings(self._cuda)
         try:
+            start, end = (
+                events.take("an event", self._cuda.event_create(), self._cuda.event_destroy) for _ in range(2)
+            )
             for _ in range(runs + 2):
-                self._cuda.event_record(start, self._stream)
+                self._cuda.event_record(start, self.stream.handle)
                 work.submit()
-                self._cuda.event_record(end, self._stream)
-                self._wait()
+                self._cuda.event_record(end, self.stream.handle)
+                self.stream.wait()
                 times.append(self._cuda.event_elapsed_ms(start, end))
         finally:
-            self._cuda.event_destroy(start)
-            self._cuda.event_destroy(end)
+            events.close()
         return times[2:]
 
     def close(self) -> None:
-        """Give everything back; closing twice does nothing."""
-        if self._context is not None:
-            self._settle()
-        if self._hung and self._context is not None:
-            _abandoned.append((self._context, self._engine))
-            logger.warning("the device memory of an engine that hung stays taken until this process ends")
-        elif self._context is not None or self.buffers:
-            for stage in list(self._stages):
-                self._forget(stage)
-            self._close_works(list(self._works))
-        self.buffers = {}
-        self._works = {}
-        self._stages = {}
-        self._painting = None
-        self._context = None
-        if not self._hung:
-            self._holdings.close()
+        """Give everything back; closing twice does nothing.
+
+        What a stream still works on stays, and with it the engine; see `hung`.
+        """
+        if not self._open:
+            return
+        self._open = False
+        if self._contexts:
+            self.stream.settle()
+        if self._contexts and self.stream.hung:
+            hung.keep(self)
+        else:
+            self._free()
+
+    # What `hung` asks of it
+
+    @property
+    def cuda(self) -> Cuda:
+        return self._cuda
+
+    def free_if_done(self) -> bool:
+        """Give everything back if the stream has come to its end after all. Raises CudaError where it cannot be asked."""
+        if not self._cuda.stream_done(self.stream.handle):
+            return False
+        self.stream.hung = False
+        self._free()
+        return True
 
     # Parts
 
-    def _fill(self, inputs: dict[str, np.ndarray]) -> None:
-        if self._hung or self._context is None:
+    def _free(self) -> None:
+        if self._painting is not None:
+            self._painting.close()
+        self._close_works(list(self._works))
+        self._contexts = {}
+        self.buffers = {}
+        self._painting = None
+        self._holdings.close()
+
+    def _fill(self, inputs: dict[str, np.ndarray]) -> int:
+        """Put the inputs where the device takes them; returns how many images that are."""
+        if not self._open or self.stream.hung:
             raise EngineError("the engine has hung before or is closed; open it again")
+        (batch,) = {len(array) for array in inputs.values()}
+        if batch not in self._contexts:
+            raise EngineError(f"{batch} images at once, expected one of: {', '.join(map(str, self._contexts))}")
         for name, array in inputs.items():
-            np.copyto(self.buffers[name].array, array, casting="no")
+            np.copyto(self._contexts[batch].arrays[name], array, casting="no")
+        return batch
 
-    def _work(self, key: tuple[Any, ...], enqueue: Callable[[], None]) -> GraphedWork:
-        if key not in self._works:
-            self._works[key] = GraphedWork("TensorRT", self._cuda, self._stream, enqueue, self._may_be_graphed)
-        return self._works[key]
-
-    def _may_be_graphed(self) -> bool:
-        assert self._context is not None
-        return self._graphs and self._tensorrt.capturable(self._context, self._stream)
-
-    def _enqueue_engine(self) -> None:
-        for buffer in self.buffers.values():
-            if buffer.spec.is_input and not buffer.mapped:
-                self._cuda.copy_to_device(buffer.device, buffer.host, buffer.array.nbytes, self._stream)
-        self._tensorrt.errors.clear()
-        assert self._context is not None
-        if not self._context.execute_async_v3(self._stream):
-            raise self._tensorrt.explained("the engine did not run")
-
-    def _enqueue_outputs(self) -> None:
-        self._enqueue_engine()
-        for buffer in self.buffers.values():
-            if not buffer.spec.is_input and not buffer.mapped:
-                self._cuda.copy_to_host(buffer.host, buffer.device, buffer.array.nbytes, self._stream)
-
-    def _wait(self) -> None:
-        """Until the stream is done. Asked for, not waited for, so that a device that hangs does not hang the robot."""
-        if self._hung:
-            raise EngineError("the engine has hung before; open it again")
-        end = time.monotonic() + self._timeout_s
-        while not self._cuda.stream_done(self._stream):
-            if time.monotonic() > end:
-                self._hung = True
-                raise EngineError(f"the engine has not answered for {self._timeout_s:g} s; it is not used any more")
-            time.sleep(_POLL_S)
-
-    def _settle(self) -> None:
-        """Let what a run that failed has left in the stream come to its end, before its memory goes."""
-        for _ in range(2):  # the failure may be that of the question
-            try:
-                self._wait()
-                return
-            except CudaError as error:
-                if error.sticky:
-                    return  # nothing runs on a lost device
-            except EngineError:
-                return
-        self._hung = True  # nobody knows; better its memory stays taken than that it is written to by two
-
-    def _painted_work(self, size: tuple[int, int], confidence: bool, superpixels: bool) -> GraphedWork:
-        self.prepare_painting(size)
-        stage = self._stages[size]
+    def _outputs_work(self, batch: int) -> GraphedWork:
+        arrays = self._contexts[batch].arrays
 
         def enqueue() -> None:
-            self._enqueue_engine()
-            stage.enqueue(confidence, superpixels)
-            scores = self.buffers["class_logits"]  # of the superpixels: some kilobytes
-            if not scores.mapped:
-                self._cuda.copy_to_host(scores.host, scores.device, scores.array.nbytes, self._stream)
+            self._enqueue_engine(batch)
+            for name, buffer in self.buffers.items():
+                if not buffer.spec.is_input and not buffer.mapped:
+                    self._cuda.copy_to_host(buffer.host, buffer.device, arrays[name].nbytes, self.stream.handle)
 
-        return self._work((size, confidence, superpixels), enqueue)
+        return self._work((batch, None), batch, enqueue)
 
-    def _forget(self, size: tuple[int, int]) -> None:
-        """Give back what is held for a size; nothing is running."""
-        self._close_works([key for key in self._works if key[0] == size])
-        self._stages.pop(size).close()
+    def _painted_work(self, batch: int, requests: tuple[MaskRequest, ...]) -> GraphedWork:
+        assert self._painting is not None
+        stages = self._painting.prepare([request.size for request in requests])
+        scores, nbytes = self.buffers["class_logits"], self._contexts[batch].arrays["class_logits"].nbytes
 
-    def _close_works(self, keys: list[tuple[Any, ...]]) -> None:
+        def enqueue() -> None:
+            self._enqueue_engine(batch)
+            for stage, request in zip(stages, requests, strict=True):
+                stage.enqueue(request.confidence, request.superpixels)
+            if not scores.mapped:  # of the superpixels: some kilobytes
+                self._cuda.copy_to_host(scores.host, scores.device, nbytes, self.stream.handle)
+
+        return self._work((batch, requests), batch, enqueue)
+
+    def _work(self, key: WorkKey, batch: int, enqueue: Callable[[], None]) -> GraphedWork:
+        work = self._works.pop(key, None)
+        if work is None:
+            if len(self._works) == _WORKS:
+                self._close_works([next(iter(self._works))])
+            context = self._contexts[batch].context
+            work = GraphedWork(
+                "TensorRT", self._cuda, self.stream.handle, enqueue, lambda: self._may_be_graphed(context)
+            )
+        self._works[key] = work  # the newest last
+        return work
+
+    def _may_be_graphed(self, context: trt.IExecutionContext) -> bool:
+        return self._graphs and self._tensorrt.capturable(context, self.stream.handle)
+
+    def _enqueue_engine(self, batch: int) -> None:
+        found = self._contexts[batch]
+        for name, buffer in self.buffers.items():
+            if buffer.spec.is_input and not buffer.mapped:
+                self._cuda.copy_to_device(buffer.device, buffer.host, found.arrays[name].nbytes, self.stream.handle)
+        self._tensorrt.errors.clear()
+        if not found.context.execute_async_v3(self.stream.handle):
+            raise self._tensorrt.explained("the engine did not run")
+
+    def _painted_outputs(self, place: int) -> tuple[int, int]:
+        """Where association and class logits of the image at this place lie."""
+        one = next(iter(self._contexts.values())).arrays
+        association, class_logits = (
+            self.buffers[name].device + place * one[name][0].nbytes for name in ("association", "class_logits")
+        )
+        return association, class_logits
+
+    def _forget(self, place: Place) -> None:
+        self._close_works([key for key in self._works if place in enumerate(r.size for r in key[1] or ())])
+
+    def _close_works(self, keys: list[WorkKey]) -> None:
         for key in keys:
             try:
                 self._works.pop(key).close()
             except CudaError as error:
                 logger.warning("a CUDA graph could not be given back: %s", error)
-
-    def _buffer(self, context: trt.IExecutionContext, spec: TensorSpec) -> Buffer:
-        dims: trt.Dims = context.get_tensor_shape(spec.name)
-        shape = tuple(int(dims[axis]) for axis in range(len(dims)))
-        nbytes = math.prod(shape) * spec.dtype.itemsize
-        mapped = self._mapped and spec.name not in ("association", "class_logits")
-        host = self._holdings.pinned(spec.name, nbytes, mapped)
-        device = self._cuda.host_device_pointer(host) if mapped else self._holdings.device(spec.name, nbytes)
-        return Buffer(spec, host_view(host, nbytes).view(spec.dtype).reshape(shape), host, device, mapped)

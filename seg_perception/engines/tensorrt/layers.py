@@ -205,7 +205,7 @@ class TensorRtLayers:
         self._preparation.cache.remove(prepared.name)
         engine = self._tensorrt.engine(prepared.plan)
         mapped = self._cuda.device(0).integrated
-        executor = Executor(self._tensorrt, self._cuda, engine, len(image), mapped, Kernels(b""))
+        executor = Executor(self._tensorrt, self._cuda, engine, [len(image)], mapped, Kernels(b""))
         try:
             outputs = executor.run({"image": image})
             return {name: outputs[name].copy() for name in names if name in outputs}

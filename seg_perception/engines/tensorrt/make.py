@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import cv2
-import numpy as np
 
 from seg_perception.engines.base import Engine, NoEngineError
 from seg_perception.engines.changeover import ChangeoverEngine
@@ -22,12 +19,10 @@ from seg_perception.engines.tensorrt.engine import TensorRtEngine
 from seg_perception.engines.tensorrt.options import BuildOptions, TensorRtSettings, check_file, required_precision
 from seg_perception.engines.tensorrt.prepare import Preparation
 from seg_perception.engines.tensorrt.progress import BuildProgress, ProgressCallback
+from seg_perception.engines.tensorrt.stored_images import stored_images
 from seg_perception.model.model_file import ModelInfo
-from seg_perception.share import share_path
 
 logger = logging.getLogger(__name__)
-
-CHECK_IMAGES = "models/check_images"
 
 MakeEngine = Callable[
     [], Engine
@@ -58,14 +53,15 @@ def make_engine(
         reference: the engine that TensorRT's is compared with.
 
     Raises:
-        EngineError: there is no device.
+        EngineError: there is no driver.
         ValueError: an argument is outside its range, the model cannot give the precision, or the cache is not the user's own.
         OSError: the cache cannot be written.
     """
     file_precision = model_precision(info.path)
+    several = info.geometry is not None and info.batch_size is None
     options = BuildOptions(
         precision=settings.precision or required_precision(precision, file_precision),
-        max_batch=batch_size,
+        max_batch=max(batch_size, settings.max_batch) if several else batch_size,
         workspace_mb=settings.workspace_mb,
         optimization_level=settings.optimization_level,
         dla_core=settings.dla_core,
@@ -137,15 +133,3 @@ class StoredImagesCheck:
 def no_check(engine: Engine) -> Agreement | None:
     """For who does not want to know."""
     return None
-
-
-def stored_images() -> Iterator[np.ndarray]:
-    """The images that come with the package, RGB uint8.
-
-    Raises:
-        FileNotFoundError: they do not.
-    """
-    for path in sorted(share_path(CHECK_IMAGES).glob("*.jpg")):
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if image is not None:
-            yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -80,6 +80,8 @@ class TensorRtSettings:
         cache: folder of the engines; empty: the user's.
         cache_limit_mb: most megabytes that engines take there.
         threshold: least share of pixels on which an engine must agree with the model to be used; 0: it is not asked.
+        max_batch: most images that are computed at once, such as the number of cameras. Models of the form `labels`, and
+            files that are fixed to one image, take one at a time.
     """
 
     precision: str = ""
@@ -92,6 +94,7 @@ class TensorRtSettings:
     cache: str = ""
     cache_limit_mb: int = 4096
     threshold: float = 0.99
+    max_batch: int = 1
 
 
 def required_precision(engine_precision: str, file_precision: str) -> str:

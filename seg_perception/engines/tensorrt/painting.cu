@@ -76,7 +76,8 @@ struct AxisSample {
 //   confidence     uint8 [H, W], or null where nobody wants it
 //   superpixels    uint16 [H, W], or null
 //   width          W
-// Grid of blocks: (tiles across the widest cell, tiles down the highest cell, ROWS * COLS); TILE_W * TILE_H threads.
+// Grid of blocks: (ROWS * COLS, tiles across the widest cell, tiles down the highest cell), for the first dimension is the one
+// that may be large; TILE_W * TILE_H threads.
 KERNEL paint(const ASSOCIATION* association, const CLASS_LOGITS* class_logits, const int* row_start, const int* col_start,
              const AxisSample* y_samples, const AxisSample* x_samples, uint8* labels, uint8* confidence,
              uint16* superpixels, int width BLOCK_PARAMETER) {
@@ -86,11 +87,11 @@ KERNEL paint(const ASSOCIATION* association, const CLASS_LOGITS* class_logits, c
     SHARED int candidate_count;
     SHARED int broken;  // whether anything that this cell is painted from is not finite
 
-    const int row = block.z / COLS, col = block.z % COLS;
-    const int top = row_start[row] + block.y * TILE_H, left = col_start[col] + block.x * TILE_W;
+    const int row = block.x / COLS, col = block.x % COLS;
+    const int top = row_start[row] + block.z * TILE_H, left = col_start[col] + block.y * TILE_W;
     const int bottom = row_start[row + 1], right = col_start[col + 1];
     if (top >= bottom || left >= right) return;  // all threads of the block together
-    const ASSOCIATION* features = association + (long long)block.z * CELL_FEATURES * 9;
+    const ASSOCIATION* features = association + (long long)block.x * CELL_FEATURES * 9;
 
     THREADS(t) {
         if (t == 0) broken = 0;
@@ -141,7 +142,7 @@ KERNEL paint(const ASSOCIATION* association, const CLASS_LOGITS* class_logits, c
             if (broken) {
                 labels[pixel] = 255;
                 if (confidence) confidence[pixel] = 0;
-                if (superpixels) superpixels[pixel] = (uint16)block.z;
+                if (superpixels) superpixels[pixel] = (uint16)block.x;
             } else {
                 const AxisSample u = x_samples[x], v = y_samples[y];
                 float weight[9];

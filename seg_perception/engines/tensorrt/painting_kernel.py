@@ -53,14 +53,14 @@ class Plane:
 
 
 class PaintingStage:
-    """Paints one image of one size on the device. All memory is taken here; `enqueue` only makes calls.
+    """Paints one image of one size, at one place of a batch, on the device. All memory is taken here; `enqueue` only makes calls.
 
     Args:
         cuda, stream: where it runs. The tables are copied on this stream.
         kernel: from `PaintingConstants` of the geometry.
         geometry: of the model.
         size: (H, W) of the painted image.
-        association, class_logits: the engine's outputs in device memory.
+        association, class_logits: where the image's part of the engine's outputs lies in device memory.
         mapped: whether the device writes into the host's memory.
         wait: until the stream is done; raises EngineError where that takes too long.
 
@@ -87,7 +87,7 @@ class PaintingStage:
         self._mapped = mapped
         self._width = size[1]
         self._holdings = Holdings(cuda)
-        self.planes: dict[str, Plane] = {}
+        self._planes: dict[str, Plane] = {}
         axes = [
             axis_tables(axis(*sides))
             for sides in zip(
@@ -97,35 +97,40 @@ class PaintingStage:
         tiles = [
             int(-(-np.diff(start).max() // side)) for (start, _), side in zip(axes, TILE, strict=True)
         ]  # of the largest cell: down, across
-        self._grid = (tiles[1], tiles[0], geometry.grid[0] * geometry.grid[1])
+        self._grid = (geometry.grid[0] * geometry.grid[1], tiles[1], tiles[0])
         (row_start, y_samples), (col_start, x_samples) = axes
         try:
             self._tables = [self._uploaded(table) for table in (row_start, col_start, y_samples, x_samples)]
             for name, dtype in PLANES.items():
-                self.planes[name] = self._plane(name, size, np.dtype(dtype))
+                self._planes[name] = self._plane(name, size, np.dtype(dtype))
             wait()
         except CudaError:
             with contextlib.suppress(CudaError):
-                wait()  # for the tables that are on their way
+                wait()  # for the tables that are on their way; where it hangs, their memory stays
             self.close()
             raise
 
+    def masks(self, confidence: bool, superpixels: bool) -> dict[str, np.ndarray]:
+        """Those [H, W] that are wanted, as the host sees them when the stream is done; they hold until it paints again."""
+        wanted = _wanted(confidence, superpixels)
+        return {name: plane.array for name, plane in self._planes.items() if wanted[name]}
+
     def enqueue(self, confidence: bool, superpixels: bool) -> None:
         """Paint, and bring back what is wanted, labels first."""
-        wanted = {"labels": True, "superpixels": superpixels, "confidence": confidence}
-        pointers = {name: plane.device if wanted[name] else 0 for name, plane in self.planes.items()}
+        wanted = _wanted(confidence, superpixels)
+        pointers = {name: plane.device if wanted[name] else 0 for name, plane in self._planes.items()}
         outputs = [pointers[name] for name in ("labels", "confidence", "superpixels")]
         arguments = [ctypes.c_void_p(p) for p in (*self._inputs, *self._tables, *outputs)]
         block = (TILE[0] * TILE[1], 1, 1)
         self._cuda.launch(self._kernel, self._grid, block, [*arguments, ctypes.c_int(self._width)], self._stream)
         if not self._mapped:
-            for name, plane in self.planes.items():
+            for name, plane in self._planes.items():
                 if wanted[name]:
                     self._cuda.copy_to_host(plane.host, plane.device, plane.array.nbytes, self._stream)
 
     def close(self) -> None:
         """Give the memory back; nothing of this may be running."""
-        self.planes = {}
+        self._planes = {}
         self._holdings.close()
 
     def _plane(self, name: str, size: tuple[int, int], dtype: np.dtype) -> Plane:
@@ -140,3 +145,7 @@ class PaintingStage:
         host_view(staging, table.nbytes)[:] = np.ascontiguousarray(table).view(np.uint8).reshape(-1)
         self._cuda.copy_to_device(device, staging, table.nbytes, self._stream)
         return device
+
+
+def _wanted(confidence: bool, superpixels: bool) -> dict[str, bool]:
+    return {"labels": True, "superpixels": superpixels, "confidence": confidence}

@@ -89,27 +89,39 @@ class RunningCalls(UsedModule):
             specs.append(TensorSpec(name, engine.get_tensor_mode(name) == modes.INPUT, dtype, shape))
         return specs
 
-    def execution_context(self, engine: trt.ICudaEngine, kernels: Kernels) -> trt.IExecutionContext:
-        """A context of the engine; its device memory is taken here.
+    def execution_contexts(
+        self, engine: trt.ICudaEngine, kernels: Kernels, count: int, own_memory: bool
+    ) -> list[trt.IExecutionContext]:
+        """Contexts of the engine.
 
         Args:
-            engine: must outlive the context.
+            engine: must outlive the contexts.
             kernels: taken from here, and new ones added, where they are not in the engine itself.
+            count: how many.
+            own_memory: each takes the device memory here that it works in; otherwise it is given some by `set_device_memory`.
 
         Raises:
             TensorRtError: the memory is not to be had.
         """
         self.errors.clear()
-        context: trt.IExecutionContext | None
+        strategies: type[trt.ExecutionContextAllocationStrategy] = self._module.ExecutionContextAllocationStrategy
+        strategy = strategies.STATIC if own_memory else strategies.USER_MANAGED
+        how: Any = strategy
         if self.is_rtx:
-            config: Any = engine.create_runtime_config()
-            config.set_runtime_cache(kernels.cache_of(config))
-            context = engine.create_execution_context(config)
-        else:
-            context = engine.create_execution_context()
-        if context is None:
-            raise self.explained("no execution context could be made")
-        return context
+            how = engine.create_runtime_config()
+            how.set_execution_context_allocation_strategy(strategy)
+            how.set_runtime_cache(kernels.cache_of(how))  # one for all of them
+        contexts = []
+        for _ in range(count):
+            context: trt.IExecutionContext | None = engine.create_execution_context(how)
+            if context is None:
+                raise self.explained("no execution context could be made")
+            contexts.append(context)
+        return contexts
+
+    def context_memory(self, engine: trt.ICudaEngine) -> int:
+        """Bytes of device memory that a context of the engine works in, at most."""
+        return int(engine.device_memory_size_v2)
 
     def capturable(self, context: trt.IExecutionContext, stream: int) -> bool:
         """Whether running this context may be recorded as a CUDA graph.

@@ -6,7 +6,7 @@ import ctypes
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,8 @@ from seg_perception.engines.tensorrt.painting_source import (
     compile_painting,
 )
 from seg_perception.model.model_file import ModelInfo
-from test.seg_perception.engines.tensorrt.software_device import (
-    DEVICE_SPACE,
-    BrokenRuleError,
-    Memory,
-    SoftwareCuda,
-)
+from test.seg_perception.engines.tensorrt.software_device import DEVICE_SPACE, SoftwareCuda
+from test.seg_perception.engines.tensorrt.software_memory import BrokenRuleError, Memory
 
 GUARD = 64  # bytes on both sides of each output; a pixel painted out of place lands in them
 GUARD_BYTE = 0xA5
@@ -36,9 +32,9 @@ DRIVER = f"""
 extern "C" void paint_all(const ASSOCIATION* association, const CLASS_LOGITS* class_logits, const int* row_start,
                           const int* col_start, const AxisSample* y_samples, const AxisSample* x_samples, uint8* labels,
                           uint8* confidence, uint16* superpixels, int width, int tiles_x, int tiles_y) {{
-    for (int z = 0; z < ROWS * COLS; ++z)
-        for (int y = 0; y < tiles_y; ++y)
-            for (int x = 0; x < tiles_x; ++x)
+    for (int x = 0; x < ROWS * COLS; ++x)
+        for (int y = 0; y < tiles_x; ++y)
+            for (int z = 0; z < tiles_y; ++z)
                 paint(association, class_logits, row_start, col_start, y_samples, x_samples, labels, confidence,
                       superpixels, width, Block{{x, y, z}});
 }}
@@ -92,9 +88,9 @@ class HostKernel:
             2 * height * width,
         ]
         touches = tuple(cuda.memory_at(p, nbytes, True) for p, nbytes in zip(arguments[:-1], sizes, strict=True) if p)
-        assert (block, grid[2]) == ((TILE[0] * TILE[1], 1, 1), cells)
+        assert (block, grid[0]) == ((TILE[0] * TILE[1], 1, 1), cells)
         pointers = [ctypes.c_void_p(p - DEVICE_SPACE if p else None) for p in arguments[:-1]]
-        rest = [ctypes.c_int(number) for number in (width, grid[0], grid[1])]
+        rest = [ctypes.c_int(number) for number in (width, grid[1], grid[2])]
         return lambda: self.library.paint_all(*pointers, *rest), touches
 
     def paint(
@@ -149,12 +145,15 @@ class HostKernels:
 
     constants: list[PaintingConstants]
     folder: Path
+    _built: dict[bytes, HostKernel] = field(default_factory=dict)
 
     def __call__(self, code: bytes) -> Callable[..., tuple[Callable[[], None], tuple[Memory, ...]]]:
-        for constants in self.constants:
+        for constants in self.constants if code not in self._built else ():
             if compile_painting(constants, (8, 7)) == code:
-                return HostKernel.build(constants, self.folder).launched
-        raise BrokenRuleError("[launch] the machine code is for another model or GPU")
+                self._built[code] = HostKernel.build(constants, self.folder)
+        if code not in self._built:
+            raise BrokenRuleError("[launch] the machine code is for another model or GPU")
+        return self._built[code].launched
 
 
 class _Guarded:

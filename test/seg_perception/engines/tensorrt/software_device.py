@@ -24,61 +24,23 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from seg_perception.engines.tensorrt.cuda import STICKY, CudaError, DeviceProperties
 from test.seg_perception.engines.tensorrt.software_cuda import Described
+from test.seg_perception.engines.tensorrt.software_memory import (
+    BrokenRuleError,
+    Event,
+    Executable,
+    Graph,
+    Library,
+    Memory,
+    Operation,
+    Stream,
+)
 
 DEVICE_SPACE = 1 << 56  # added to addresses of the device: the host that follows one is killed
 TOTAL_MEMORY = 8 << 30
-GUARD = 64  # bytes behind each piece of memory
-GUARD_BYTE = 0xA5
-
-
-class BrokenRuleError(AssertionError):
-    """The program did what CUDA or TensorRT forbid."""
-
-
-@dataclass(eq=False)
-class Memory:
-    """A piece of memory. `device` and `host`: who sees it."""
-
-    nbytes: int
-    device: bool
-    host: bool
-    alive: bool = True
-    raw: Any = None
-
-    def __post_init__(self) -> None:
-        self.raw = ctypes.create_string_buffer(self.nbytes + GUARD)
-        ctypes.memset(self.address + self.nbytes, GUARD_BYTE, GUARD)
-
-    @property
-    def address(self) -> int:
-        return ctypes.addressof(self.raw)
-
-    def check_guard(self) -> None:
-        if self.raw.raw[self.nbytes :] != bytes([GUARD_BYTE]) * GUARD:
-            raise BrokenRuleError(f"[memory] something was written behind {self.nbytes} bytes")
-
-
-@dataclass(frozen=True)
-class Operation:
-    """Work for a stream, and the memory that it touches."""
-
-    what: str
-    do: Callable[[], None]
-    touches: tuple[Memory, ...] = ()
-
-
-@dataclass(eq=False)
-class Stream:
-    queue: list[Operation] = field(default_factory=list)
-    asked: bool = False  # since the newest work
-    capture: list[Operation] | None = None
-    capturer: int = 0  # thread
-    spoiled: bool = False  # the capture
 
 
 class SoftwareCuda(Described):
@@ -394,24 +356,3 @@ class SoftwareCuda(Described):
         if not all(times):
             raise BrokenRuleError("[events] the time between events that have not happened")
         return 1e3 * (times[1] - times[0])
-
-
-@dataclass(eq=False)
-class Graph:
-    operations: list[Operation]
-
-
-@dataclass(eq=False)
-class Executable:
-    operations: list[Operation]
-
-
-@dataclass(eq=False)
-class Library:
-    code: bytes
-    kernel: Any = None
-
-
-@dataclass(eq=False)
-class Event:
-    time: float = 0.0

@@ -8,7 +8,10 @@ The rules and where they stand (docs.nvidia.com/deeplearning/tensorrt):
   [threads]    developer guide, "Threading": a context is used by one thread at a time
   [lifetime]   developer guide, "The Runtime Phase", "Object Lifetimes": an engine outlives its contexts; what a context works on
                is in use until the stream is done
-  [capture]    developer guide, "CUDA Graphs": a context runs once at its shapes before it is captured
+  [capture]    developer guide, "CUDA Graphs": a context runs once at its shapes before it is captured; a graph is of the context
+               as it was then, and must not run after that was changed
+  [working]    API, IExecutionContext::setDeviceMemoryV2, ExecutionContextAllocationStrategy: a context without memory of its own
+               is given some before it runs, 256-byte aligned and as large as the engine says; it is in use while it runs
 """
 
 from __future__ import annotations
@@ -24,12 +27,8 @@ import numpy as np
 import onnxruntime
 import tensorrt_rtx
 
-from test.seg_perception.engines.tensorrt.software_device import (
-    DEVICE_SPACE,
-    BrokenRuleError,
-    Operation,
-    SoftwareCuda,
-)
+from test.seg_perception.engines.tensorrt.software_device import DEVICE_SPACE, SoftwareCuda
+from test.seg_perception.engines.tensorrt.software_memory import ALIGNMENT, BrokenRuleError, Operation
 
 DTYPES = {
     "tensor(uint8)": tensorrt_rtx.DataType.UINT8,
@@ -39,12 +38,16 @@ DTYPES = {
 }
 
 
+CONTEXT_MEMORY = 1000  # bytes that every context works in
+
+
 class SoftwareTensorRt:
     """The module `tensorrt_rtx` with a runtime that finds an engine's model by `model_of`.
 
     Attributes:
         refuse: why no engine can be loaded; empty: they can.
         run_fails: why contexts do not run; empty: they do.
+        no_context: why no context can be made; empty: they can.
         destroyed_at_work: contexts that were destroyed while their stream had work to do.
         contexts: that exist.
     """
@@ -56,6 +59,7 @@ class SoftwareTensorRt:
         self._model_of = model_of
         self.refuse = ""
         self.run_fails = ""
+        self.no_context = ""
         self.destroyed_at_work = 0
         self.contexts: weakref.WeakSet[SoftwareContext] = weakref.WeakSet()
 
@@ -86,6 +90,7 @@ class SoftwareEngine:
         self.tensors = {tensor.name: tensor for tensor in [*inputs, *outputs]}
         self.inputs = {tensor.name for tensor in inputs}
         self.num_io_tensors = len(self.tensors)
+        self.device_memory_size_v2 = CONTEXT_MEMORY
 
     def get_tensor_name(self, index: int) -> str:
         return list(self.tensors)[index]
@@ -103,12 +108,20 @@ class SoftwareEngine:
     def create_runtime_config(self) -> SoftwareRuntimeConfig:
         return SoftwareRuntimeConfig()
 
-    def create_execution_context(self, config: SoftwareRuntimeConfig) -> SoftwareContext:
-        return SoftwareContext(self)
+    def create_execution_context(self, config: SoftwareRuntimeConfig) -> SoftwareContext | None:
+        if self.module.no_context:
+            self.module.log_error(self.module.no_context)
+            return None
+        return SoftwareContext(self, config.strategy == tensorrt_rtx.ExecutionContextAllocationStrategy.STATIC)
 
 
 class SoftwareRuntimeConfig:
     """Hands out a cache of kernels that takes back what such a cache gave, and nothing else."""
+
+    strategy = tensorrt_rtx.ExecutionContextAllocationStrategy.STATIC
+
+    def set_execution_context_allocation_strategy(self, strategy: Any) -> None:
+        self.strategy = strategy
 
     def create_runtime_cache(self) -> SoftwareRuntimeConfig:
         return self
@@ -124,8 +137,11 @@ class SoftwareRuntimeConfig:
 
 
 class SoftwareContext:
-    def __init__(self, engine: SoftwareEngine) -> None:
+    def __init__(self, engine: SoftwareEngine, own_memory: bool) -> None:
         self._engine = weakref.ref(engine)  # the program keeps it, or the context has none
+        self._own_memory = own_memory
+        self._memory: tuple[int, int] | None = None
+        self._changes = 0  # of what a captured graph depends on
         self._module = engine.module
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
@@ -153,6 +169,7 @@ class SoftwareContext:
             self._module.log_error(f"IExecutionContext::setInputShape: {name} does not take {shape}")
             return False
         self._shapes[name] = tuple(shape)
+        self._changes += 1
         return True
 
     def infer_shapes(self) -> list[str]:
@@ -170,7 +187,18 @@ class SoftwareContext:
         if name not in self.engine.tensors:
             raise BrokenRuleError(f"[addresses] the engine has no tensor {name}")
         self._addresses[name] = pointer
+        self._changes += 1
         return True
+
+    def set_device_memory(self, memory: int, size: int) -> None:
+        if self._own_memory:
+            raise BrokenRuleError("[working] a context that has its own memory is given some")
+        if size < self.engine.device_memory_size_v2:
+            raise BrokenRuleError(f"[working] {size} bytes to work in, expected {self.engine.device_memory_size_v2}")
+        if memory % ALIGNMENT:
+            raise BrokenRuleError(f"[working] memory at {memory:#x} is not aligned to {ALIGNMENT} bytes")
+        self._memory = (memory, size)
+        self._changes += 1
 
     def is_stream_capturable(self, stream: int) -> bool:
         return self._module.cuda.capturable
@@ -200,19 +228,28 @@ class SoftwareContext:
                 cuda.spoil_capture(stream)
                 self._module.log_error("IExecutionContext::enqueueV3: operation not permitted when stream is capturing")
                 return False
+        if not self._own_memory and self._memory is None:
+            raise BrokenRuleError("[working] enqueueV3 without memory to work in")
         views = {name: self._view(name) for name in self.engine.tensors}
-        touches = tuple(cuda.memory_at(self._addresses[name], view.nbytes, True) for name, view in views.items())
+        pieces = [cuda.memory_at(self._addresses[name], view.nbytes, True) for name, view in views.items()]
+        if self._memory is not None:
+            pieces.append(cuda.memory_at(*self._memory, True))
         engine = self.engine
         outputs = [name for name in views if name not in engine.inputs]
+        changes, memory = self._changes, self._memory
 
         def compute() -> None:
+            if self._changes != changes:
+                raise BrokenRuleError("[capture] a graph runs whose context was changed after it was captured")
+            if memory is not None:  # what another context left there is gone, and the other way round
+                ctypes.memset(memory[0] - DEVICE_SPACE, 0xCC, memory[1])
             results = engine.session.run(outputs, {name: views[name] for name in engine.inputs})
             for name, result in zip(outputs, results, strict=True):
                 if result.shape != views[name].shape or result.dtype != views[name].dtype:
                     raise BrokenRuleError(f"[addresses] {name} is {result.dtype} {result.shape}")
                 np.copyto(views[name], result)
 
-        cuda.enqueue(stream, Operation("the engine", compute, touches))
+        cuda.enqueue(stream, Operation("the engine", compute, tuple(pieces)))
         self._ran = dict(self._shapes)
         return True
 

@@ -15,15 +15,17 @@ from seg_perception.engines.base import Engine, EngineError, NoEngineError
 from seg_perception.engines.onnxruntime import OnnxRuntimeEngine
 from seg_perception.engines.tensorrt.api import TensorRt
 from seg_perception.engines.tensorrt.cache import EngineCache
-from seg_perception.engines.tensorrt.make import make_engine, stored_images
+from seg_perception.engines.tensorrt.make import make_engine
 from seg_perception.engines.tensorrt.options import TensorRtSettings
 from seg_perception.engines.tensorrt.progress import BuildProgress
+from seg_perception.engines.tensorrt.stored_images import stored_images
 from seg_perception.model.model_file import read_model_info
 from test.seg_perception.engines.tensorrt.software_cuda import NoDevice
 from test.seg_perception.tiny_model import GRID, INPUT_SIZE, grid_cells, tiny_labels, write_tiny_association_model
 
 pytest.importorskip("tensorrt_rtx", reason="pip install tensorrt-rtx-cu13 (Linux x86-64, no GPU needed)")
 
+from test.seg_perception.engines.tensorrt.host_kernel import HostKernels, constants_of
 from test.seg_perception.engines.tensorrt.software_device import SoftwareCuda
 from test.seg_perception.engines.tensorrt.software_runtime import SoftwareTensorRt
 
@@ -256,7 +258,7 @@ def test_a_run_that_tensorrt_refuses_says_its_reason(bench: Bench) -> None:
 def test_an_engine_that_stops_answering_does_not_hang_the_robot(bench: Bench) -> None:
     with bench.engine() as engine:
         executor = engine._wanted._executor  # type: ignore[attr-defined]
-        executor._timeout_s = 0.05
+        executor.stream.timeout_s = 0.05
         bench.cuda.stuck = True
         np.testing.assert_array_equal(engine.infer(images())["labels"], tiny_labels(images()))
         assert "has not answered for 0.05 s" in engine.description
@@ -282,7 +284,9 @@ def test_the_stored_images_are_there() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_the_form_association_is_compared_by_what_it_paints(tmp_path: Path, precision: str) -> None:
-    bench = Bench(write_tiny_association_model(tmp_path / "association.onnx"), tmp_path / "engines")
+    path = write_tiny_association_model(tmp_path / "association.onnx")
+    kernels = HostKernels(constants_of(read_model_info(path)), tmp_path)
+    bench = Bench(path, tmp_path / "engines", SoftwareCuda(kernel_of=kernels))
     with bench.engine(precision, batch=2) as engine:
         assert engine.name == "tensorrt"
         outputs = engine.infer(images(2))
