@@ -14,6 +14,7 @@ from seg_models.checkpoints.released import released_model, released_recipe
 from seg_models.checkpoints.trained import load_task
 from seg_models.data.labels import read_label_table
 from seg_models.export.checks import TOLERANCES, read_images
+from seg_models.export.conversion import convert_onnx
 from seg_models.export.deployment import FORMS
 from seg_models.export.deployment_file import Origin, export_onnx, source_commit
 from seg_models.export.errors import ExportError
@@ -29,6 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=Path, help="checkpoint of seg_models.train")
     source.add_argument("--released", type=Path, help="the authors' released file, with --recipe")
+    source.add_argument(
+        "--onnx", type=Path, help="a deployment model in float32, to be written in another --precision; with --images"
+    )
     parser.add_argument(
         "--recipe",
         type=Path,
@@ -59,6 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if (args.precision == "int8") != (args.calibration is not None):
             raise ExportError("--precision int8 and --calibration DIR belong together; give both or neither")
+        if args.onnx:
+            return _convert(args)
         if args.checkpoint:
             task = load_task(args.checkpoint)
             recipe, table, model = task.recipe, task.table, task.model
@@ -82,4 +88,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {one_line(error, 1500)}", file=sys.stderr)
         return 2
     print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB); against PyTorch: {figures}")
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    """Of a deployment file; see `convert_onnx`."""
+    if args.images is None:
+        raise ExportError("--onnx needs --images DIR, real images that the two files are compared on")
+    if args.form or args.recipe:
+        raise ExportError("--onnx keeps the file's form and needs no recipe; leave --form and --recipe out")
+    calibration = read_images(args.calibration, CALIBRATION_IMAGES) if args.calibration else None
+    figures = convert_onnx(args.onnx, args.out, read_images(args.images), args.precision, calibration)
+    print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB); against {args.onnx}: {figures}")
     return 0
