@@ -111,6 +111,9 @@ class Segmenter:
     def best_batch(self) -> int:
         """Most images that `segment_together` takes; 1 where it gains nothing."""
         return self._engine.best_batch if self._open else 1
+    def device_memory(self) -> tuple[int, int] | None:
+        """Memory of the device that it holds some of: free and all, bytes; None where it holds none."""
+        return self._engine.device_memory if self._open else None
 
     @property
     def engine_problem(self) -> str:
@@ -130,6 +133,14 @@ class Segmenter:
         self._engine.close()
         if self._painter is not None:
             self._painter.close()
+
+    def release_device(self) -> None:
+        """Give back all memory of a device besides the processor, for while nobody needs masks; `open` takes it again.
+
+        An engine that holds none stays loaded, so that `open` returns at once.
+        """
+        self._open = False
+        self._engine.release_device()
 
     def __enter__(self) -> Segmenter:
         self.open()

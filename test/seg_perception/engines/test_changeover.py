@@ -13,10 +13,11 @@ from test.seg_perception.waiting import wait_until
 
 
 class Recording(Engine):
-    """Notes the images it is given by their first value; `gate` holds `open` back."""
+    """Notes the images it is given by their first value; `gate` holds `open` back. All but openvino hold a device."""
 
     def __init__(self, info: ModelInfo, name: str, gate: threading.Event | None = None) -> None:
         super().__init__(info)
+        self.device = name != "openvino"
         self.name = name
         self.seen: list[int] = []
         self.opened = 0
@@ -33,7 +34,11 @@ class Recording(Engine):
             self._gate.wait(20)
         if self.open_error is not None:
             raise self.open_error
-        self.opened += 1
+        self.opened = 1  # opening an open engine does nothing
+
+    @property
+    def holds_device(self) -> bool:
+        return self.device and self.opened > 0
 
     def infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
         if self.infer_error is not None:
@@ -161,3 +166,109 @@ def test_an_image_of_another_shape_is_refused_by_whoever_serves(info: ModelInfo)
         engine.infer(image(1))
     with engine, pytest.raises(ValueError, match="image is uint8"):
         engine.infer(image(1)[:, :4])
+
+
+def serves(engine: Engine, name: str) -> bool:
+    engine.infer(image(1))
+    return engine.name == name
+
+
+def test_an_engine_that_serves_gives_its_device_back_and_serves_again(info: ModelInfo) -> None:
+    wanted, fallback = Recording(info, "tensorrt"), Recording(info, "openvino")
+    with changeover(wanted, fallback, "wait") as engine:
+        assert engine.holds_device
+        engine.release_device()
+        assert not engine.holds_device
+        assert wanted.opened == 0
+        engine.open()
+        assert serves(engine, "tensorrt")
+        assert fallback.opened == 0
+
+
+def test_a_build_goes_on_while_the_device_is_not_wanted_and_does_not_take_it(info: ModelInfo) -> None:
+    gate = threading.Event()
+    wanted, fallback = Recording(info, "tensorrt", gate), Recording(info, "openvino")
+    with changeover(wanted, fallback, "fallback") as engine:
+        engine.release_device()
+        assert fallback.opened == 1  # it holds no device
+        gate.set()
+        wait_until(
+            lambda: not any(t.name == "opening tensorrt" for t in threading.enumerate()), 20, "the end of the build"
+        )
+        assert wanted.opened == 0
+        assert not engine.holds_device
+        engine.open()
+        assert fallback.opened == 1
+        wait_until(lambda: serves(engine, "tensorrt"), 20, "the engine that was built")
+        assert engine.holds_device
+
+
+def test_an_engine_that_is_ready_and_has_not_served_gives_its_device_back(info: ModelInfo) -> None:
+    wanted, fallback = Recording(info, "tensorrt"), Recording(info, "openvino")
+    with changeover(wanted, fallback, "fallback") as engine:
+        wait_until(lambda: engine.holds_device, 20, "the engine in the background")
+        engine.release_device()
+        assert wanted.opened == 0
+        engine.open()
+        wait_until(lambda: serves(engine, "tensorrt"), 20, "the engine again")
+
+
+def test_a_device_that_is_wanted_again_during_the_build_is_kept(info: ModelInfo) -> None:
+    gate = threading.Event()
+    wanted, fallback = Recording(info, "tensorrt", gate), Recording(info, "openvino")
+    with changeover(wanted, fallback, "fallback") as engine:
+        engine.release_device()
+        engine.open()
+        gate.set()
+        wait_until(lambda: serves(engine, "tensorrt"), 20, "the engine that was built")
+        assert wanted.opened == 1  # once
+
+
+def test_a_fallback_after_a_failure_stays_open_without_a_device(info: ModelInfo) -> None:
+    wanted, fallback = Recording(info, "tensorrt"), Recording(info, "openvino")
+    wanted.open_error = EngineError("no memory")
+    with changeover(wanted, fallback, "wait") as engine:
+        engine.release_device()
+        engine.open()
+        assert serves(engine, "openvino")
+        assert engine.problem == "tensorrt failed: no memory"
+
+
+def test_an_engine_that_hangs_while_it_is_opened_does_not_hang_the_end(
+    info: ModelInfo, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("seg_perception.engines.changeover._CLOSE_S", 0.05)
+    gate = threading.Event()
+    wanted, fallback = Recording(info, "tensorrt", gate), Recording(info, "openvino")
+    engine = changeover(wanted, fallback, "fallback")
+    engine.open()
+    engine.close()
+    assert "tensorrt is still being opened after 0.05 s; it is left to close by itself" in caplog.text
+    assert fallback.opened == 0
+    engine.open()  # the other one cannot be had
+    assert serves(engine, "openvino")
+    assert "still being opened" in engine.problem
+    engine.close()
+    gate.set()
+    wait_until(
+        lambda: not any(t.name == "opening tensorrt" for t in threading.enumerate()), 20, "the end of the thread"
+    )
+    assert wanted.opened == 0
+
+
+def test_whatever_goes_wrong_in_the_background_is_told(info: ModelInfo, caplog: pytest.LogCaptureFixture) -> None:
+    wanted, fallback = Recording(info, "tensorrt"), Recording(info, "openvino")
+    wanted.open_error = KeyError("an error of no kind that was foreseen")
+    with changeover(wanted, fallback, "fallback") as engine:
+        wait_until(lambda: engine.problem, 20, "the problem")
+        assert "no kind that was foreseen" in engine.problem
+        assert serves(engine, "openvino")
+    assert "it goes on with the fallback" in caplog.text
+
+
+def test_what_bindings_raise_in_mid_run_is_computed_by_the_fallback(info: ModelInfo) -> None:
+    wanted, fallback = Recording(info, "tensorrt"), Recording(info, "openvino")
+    with changeover(wanted, fallback, "wait") as engine:
+        wanted.infer_error = RuntimeError("Failed to dlopen libcudart.so")  # type: ignore[assignment]
+        assert engine.infer(image(3))["labels"][0, 0, 0] == 3
+        assert engine.name == "openvino"
