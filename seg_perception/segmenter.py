@@ -98,6 +98,11 @@ class Segmenter:
         return self._engine.name
 
     @property
+    def is_open(self) -> bool:
+        """Whether it can segment: opened, and neither closed nor without its device since."""
+        return self._open
+
+    @property
     def engine_description(self) -> str:
         """Version, device and settings of the engine in one line; complete once it is open."""
         return self._engine.description + self._chosen
@@ -111,6 +116,8 @@ class Segmenter:
     def best_batch(self) -> int:
         """Most images that `segment_together` takes; 1 where it gains nothing."""
         return self._engine.best_batch if self._open else 1
+
+    @property
     def device_memory(self) -> tuple[int, int] | None:
         """Memory of the device that it holds some of: free and all, bytes; None where it holds none."""
         return self._engine.device_memory if self._open else None

@@ -20,6 +20,7 @@ class NodeState:
         model, engine: description of both; empty while unconfigured.
         engine_problem: why another engine runs than was asked for; empty where that is not so.
         busy: what `configure` is doing, where that takes long.
+        device_memory: free and all of the device that the engine holds memory of, bytes; None where it holds none.
         enabled: whether the camera is.
         stale_after_s, late_after_ms: the parameters of those names.
     """
@@ -33,6 +34,7 @@ class NodeState:
     late_after_ms: float
     engine_problem: str = ""
     busy: str = ""
+    device_memory: tuple[int, int] | None = None
     enabled: bool = True
 
 
@@ -66,7 +68,11 @@ def diagnostic_status(name: str, state: NodeState, summary: Summary | None) -> D
         "image_topic": state.image_topic,
         "model": state.model,
         "engine": state.engine,
+        "holds_device": str(state.device_memory is not None).lower(),
     }
+    if state.device_memory is not None:
+        free, total = state.device_memory
+        values |= {"device_memory_free_mb": f"{free / 1e6:.0f}", "device_memory_mb": f"{total / 1e6:.0f}"}
     if summary is not None:
         values |= {
             "input_rate_hz": f"{summary.input_rate_hz:.1f}",

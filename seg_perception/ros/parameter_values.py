@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from seg_perception.engines.tensorrt.options import TensorRtSettings
+from seg_perception.engines.tensorrt.options import MAX_BATCH, TensorRtSettings
 from seg_perception.output_size import OutputSize, parse_output_size
 from seg_perception.ros.parameter import Parameter
 from seg_perception.ros.parameters import PARAMETERS
@@ -94,6 +94,7 @@ class NodeParameters:
             keep_fp32=tuple(name.strip() for name in self.tensorrt_keep_fp32.split(",") if name.strip()),
             cache=self.engine_cache,
             threshold=self.tensorrt_agreement_percent / 100,
+            max_batch=min(len(self.cameras), MAX_BATCH),
         )
 
 

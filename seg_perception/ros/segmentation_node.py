@@ -89,9 +89,19 @@ class SegmentationNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe and start the worker."""
-        result = super().on_activate(state)
+        """Take the device again where deactivate has given it back, subscribe, and start the worker."""
         assert self._slot is not None
+        segmenter = self._slot.segmenter
+        try:
+            if not segmenter.is_open:
+                segmenter.open()
+                segmenter.warm_up()
+        except (ValueError, OSError, EngineError) as error:
+            self._problem = " ".join(str(error).split())
+            self.get_logger().error(f"cannot activate: {self._problem}")
+            return TransitionCallbackReturn.FAILURE
+        self._problem = ""
+        result = super().on_activate(state)
         self._mailbox = Mailbox()
         self._worker = Worker(self._mailbox, self._slot)
         self._worker.start()
@@ -103,9 +113,11 @@ class SegmentationNode(LifecycleNode):
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and let the worker finish the image in hand."""
+        """Unsubscribe, let the worker finish the image in hand, and give the memory of a GPU back."""
         self._stop()
         self._lifecycle = "inactive"
+        if self._slot is not None:
+            self._slot.segmenter.release_device()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -182,6 +194,8 @@ class SegmentationNode(LifecycleNode):
         for camera in self._cameras:
             camera.model_loaded()
         self._loaded, self._build = self._asked, None
+        if self._lifecycle != "active":
+            segmenter.release_device()
 
     def model_refused(self) -> None:
         """Let go of what was prepared, and put the parameters back to what serves."""
@@ -237,9 +251,11 @@ class SegmentationNode(LifecycleNode):
 
     def _status(self, camera: Camera) -> DiagnosticStatus:
         model = engine = engine_problem = ""
+        device_memory = None
         if self._slot is not None:
             segmenter = self._slot.segmenter
             model, engine, engine_problem = segmenter.info.name, segmenter.engine_description, segmenter.engine_problem
+            device_memory = segmenter.device_memory
         state = NodeState(
             lifecycle=self._lifecycle,
             problem=self._problem,
@@ -251,6 +267,7 @@ class SegmentationNode(LifecycleNode):
             engine_problem=engine_problem,
             busy=self._loader.busy or ("" if self._build is None else self._build.state),
             enabled=camera.values.enabled,
+            device_memory=device_memory,
         )
         name = self.get_fully_qualified_name()
         summary = None if camera.statistics is None else camera.statistics.summary()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,22 @@ from seg_perception.bag.reader import open_bag
 from seg_perception.model.model_file import read_model_info
 from seg_perception.segmenter import Segmenter
 from seg_perception.share import share_path
+from test.seg_perception.node_diagnostics import Diagnostics
 from test.seg_perception.node_process import ANSWER_S, Camera, NodeProcess, pixels
-from test.seg_perception.tiny_model import INPUT_SIZE, tiny_labels, write_tiny_model
+from test.seg_perception.node_services import ACTIVATE, DEACTIVATE, change_state
+from test.seg_perception.tiny_model import (
+    INPUT_SIZE,
+    tiny_labels,
+    write_tiny_association_model,
+    write_tiny_model,
+)
 from test.seg_perception.waiting import wait_until
 
 pytest.importorskip("tensorrt_rtx", reason="pip install tensorrt-rtx-cu13 (Linux x86-64, no GPU needed)")
 
 TOPIC = "/camera/image_raw"
 LABELS = "/camera/labels"
+SIZES = [(37, 51), (60, 80)]  # of two cameras
 
 
 class SoftwareGpuNode(NodeProcess):
@@ -99,6 +108,86 @@ def test_configure_waits_says_how_far_it_is_and_the_next_start_takes_the_cache(
             wait_until(lambda: engines and engines[-1].startswith("tensorrt: "), ANSWER_S, "diagnostics")
         finally:
             assert process.stop() == 0
+
+
+def test_deactivate_gives_the_device_back_and_activate_takes_it_again(
+    ros_environment: dict[str, str], ros_node: Any, tmp_path: Path
+) -> None:
+    model = write_tiny_model(tmp_path / "tiny.onnx")
+    diagnostics = Diagnostics(ros_node)
+    process = SoftwareGpuNode(
+        ros_environment | {"SOFTWARE_GPU_MODEL": str(model)},
+        model=model,
+        image=TOPIC,
+        engine="tensorrt",
+        engine_cache=tmp_path / "engines",
+        diagnostics_period_s=0.1,
+    )
+    rgb = np.random.default_rng(0).integers(0, 256, (*INPUT_SIZE, 3), np.uint8)
+
+    def holds(expected: str) -> bool:
+        return diagnostics.values("/segmentation").get("holds_device") == expected
+
+    try:
+        process.wait_for("active: listening to")
+        camera = Camera(ros_node, TOPIC)
+        for round_ in range(1, 3):
+            camera.connect()
+            np.testing.assert_array_equal(pixels(camera.ask(rgb)), tiny_labels(rgb))
+            wait_until(lambda: holds("true"), ANSWER_S, "the device in the diagnostics")
+            assert int(diagnostics.values("/segmentation")["device_memory_free_mb"]) > 0
+            assert change_state(ros_node, "segmentation", DEACTIVATE)
+            assert process.wait_for("device given back: ", count=round_).endswith(" 0 things held")
+            wait_until(lambda: holds("false"), ANSWER_S, "no device in the diagnostics")
+            assert change_state(ros_node, "segmentation", ACTIVATE)
+        np.testing.assert_array_equal(pixels(camera.ask(rgb)), tiny_labels(rgb))
+        assert sum("building TensorRT engine" in line for line in process.lines) == 1
+    finally:
+        assert process.stop() == 0
+
+
+def test_cameras_of_different_sizes_are_computed_together_on_the_device(
+    ros_environment: dict[str, str], ros_node: Any, tmp_path: Path
+) -> None:
+    model = write_tiny_association_model(tmp_path / "association.onnx")
+    file = tmp_path / "robot.yaml"
+    file.write_text(
+        f"""
+/**:
+  ros__parameters:
+    cameras: [front, rear]
+    model: {model}
+    engine: tensorrt
+    engine_cache: {tmp_path / "engines"}
+""",
+        encoding="utf-8",
+    )
+    process = SoftwareGpuNode(
+        ros_environment | {"SOFTWARE_GPU_MODEL": str(model)}, ros_arguments=("--params-file", str(file))
+    )
+    try:
+        process.wait_for("active: listening to /front/image, /rear/image", timeout_s=180.0)
+        cameras = [Camera(ros_node, f"/{name}/image", f"segmentation/{name}") for name in ("front", "rear")]
+        for camera in cameras:
+            camera.connect()
+        with Segmenter(model, engine="onnxruntime") as segmenter:
+            for seed in range(6):
+                rng = np.random.default_rng(seed)
+                sent = [
+                    (camera, rgb, camera.publish(rgb))
+                    for camera, rgb in zip(
+                        cameras, (rng.integers(0, 256, (*size, 3), np.uint8) for size in SIZES), strict=True
+                    )
+                ]
+                for camera, rgb, message in sent:
+                    np.testing.assert_array_equal(
+                        pixels(camera.answer(message)), segmenter.segment(rgb, False, False).labels
+                    )
+    finally:
+        assert process.stop() == 0
+    (manifest,) = (tmp_path / "engines").glob("*.json")
+    assert json.loads(manifest.read_text())["key"]["options"]["max_batch"] == 2
+    assert not any("failed" in line for line in process.lines)
 
 
 def demo_frames(count: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -100,7 +100,7 @@ class SoftwareCuda(Described):
             raise BrokenRuleError(f"[unsafe] {name} while this thread captures a stream")
 
     def _streams(self) -> list[Stream]:
-        return [thing for thing in self.held.values() if isinstance(thing, Stream)]
+        return [thing for thing in list(self.held.values()) if isinstance(thing, Stream)]
 
     def _hold(self, thing: Any, handle: int = 0) -> int:
         handle = handle or next(self._handles)
@@ -161,7 +161,7 @@ class SoftwareCuda(Described):
 
     def memory(self) -> tuple[int, int]:
         self._call("cudaMemGetInfo")
-        taken = sum(piece.nbytes for piece in self.held.values() if isinstance(piece, Memory))
+        taken = sum(piece.nbytes for piece in list(self.held.values()) if isinstance(piece, Memory))
         return TOTAL_MEMORY - taken, TOTAL_MEMORY
 
     # Memory

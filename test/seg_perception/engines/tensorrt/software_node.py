@@ -15,10 +15,19 @@ from test.seg_perception.engines.tensorrt.host_kernel import HostKernels, consta
 from test.seg_perception.engines.tensorrt.software_device import SoftwareCuda
 from test.seg_perception.engines.tensorrt.software_runtime import SoftwareTensorRt
 
+
+class ToldCuda(SoftwareCuda):
+    """Tells what is left when an engine has given everything back: its stream goes last."""
+
+    def stream_destroy(self, stream: int) -> None:
+        super().stream_destroy(stream)
+        print(f"device given back: {len(self.held)} things held", flush=True)
+
+
 if __name__ == "__main__":
     model = Path(os.environ["SOFTWARE_GPU_MODEL"])
     with tempfile.TemporaryDirectory() as folder:
-        cuda = SoftwareCuda(kernel_of=HostKernels(constants_of(read_model_info(model)), Path(folder)))
+        cuda = ToldCuda(kernel_of=HostKernels(constants_of(read_model_info(model)), Path(folder)))
         module = SoftwareTensorRt(cuda, lambda plan: model)
         select.CudaRuntime.load = lambda: cuda  # type: ignore[method-assign, assignment]
         select.TensorRt.load = lambda: TensorRt(module, "tensorrt_rtx")  # type: ignore[method-assign, assignment]
