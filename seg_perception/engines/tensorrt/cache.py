@@ -133,8 +133,15 @@ class EngineCache:
         return Found(plan, manifest, "")
 
     def note_agreement(self, name: str, manifest: dict[str, Any], agreement: dict[str, Any]) -> None:
-        """Keep with an engine how far it agreed with the reference, so that it need not be asked at every start."""
-        self._write_manifest(name, manifest | {"agreement": agreement})
+        """Keep with an engine how far it agreed with the reference, so that it need not be asked at every start.
+
+        Nothing is kept where another process has built it anew meanwhile, or removed it.
+        """
+        try:
+            if self._read_manifest(name).get("sha256") == manifest["sha256"]:
+                self._write_manifest(name, manifest | {"agreement": agreement})
+        except (FileNotFoundError, ValueError) as error:
+            logger.info("what was found of engine %s is not kept: %s", name, error)
 
     def lock(
         self, name: str, waiting: Callable[[Holder], None], stopped: Callable[[], bool] = lambda: False

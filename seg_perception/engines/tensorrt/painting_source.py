@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from seg_perception.engines.base import EngineError, last_line
 from seg_perception.painting_geometry import Axis
+
+logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("painting.cu")
 # A warp along x, so that it writes 32 neighbouring pixels at once; four rows of them fill a block well enough and leave little
@@ -89,6 +92,8 @@ def compile_painting(constants: PaintingConstants, compute_capability: tuple[int
                     f"NVRTC does not compile the painting kernel for {options[0].partition('=')[2]}: "
                     f"{_words(nvrtc, status)}{log and f': {log}'}"
                 )
+            if log:
+                logger.warning("NVRTC on the painting kernel for %s: %s", options[0].partition("=")[2], log)
             _, size = nvrtc.nvrtcGetCUBINSize(program)
             cubin = bytearray(size)
             nvrtc.nvrtcGetCUBIN(program, cubin)

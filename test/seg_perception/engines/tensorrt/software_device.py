@@ -4,17 +4,20 @@ Work given to a stream is done only when the stream is asked whether it is done,
 read too early is old, and what is freed too early is missed. Pointers to device memory cannot be followed by the host. A rule
 that is broken is a `BrokenRuleError`, which no code of the product catches as an error of CUDA.
 
-The rules and where they stand (docs.nvidia.com):
-  [memory]   cuda-runtime-api, "Memory Management": sizes, kinds, cudaFree of what was not allocated, cudaMemcpyAsync
-  [async]    cuda-runtime-api, "API synchronization behavior": copies from and to pageable memory wait for the stream
-  [streams]  cuda-runtime-api, "Stream Management": cudaStreamQuery, cudaStreamBeginCapture, cudaStreamEndCapture
-  [capture]  cuda-c-programming-guide, "CUDA Graphs", "Prohibited and Unhandled Operations"
-  [unsafe]   cuda-runtime-api, cudaThreadExchangeStreamCaptureMode: cudaMalloc and its like by the capturing thread
-  [graphs]   cuda-c-programming-guide, "Creating a Graph Using Stream Capture": a graph has the addresses it was captured with
-  [events]   cuda-runtime-api, "Event Management": cudaEventElapsedTime
-  [sticky]   cuda-runtime-api, "Data types used by CUDA Runtime": errors after which the process must be relaunched
-  [launch]   cuda-driver-api, "Execution Control", cuLaunchKernel; "Library Management", cuLibraryLoadData
-  [tegra]    cuda-for-tegra-appnote, "Memory Selection": pinned memory that the device sees
+The rules and where they stand (below docs.nvidia.com/cuda/; test_software_device.py breaks each):
+  [memory]   cuda-runtime-api/group__CUDART__MEMORY.html: sizes, kinds, cudaFree of what was not allocated, cudaMemcpyAsync
+  [async]    cuda-runtime-api/api-sync-behavior.html: copies from and to pageable memory wait for the stream
+  [streams]  cuda-runtime-api/group__CUDART__STREAM.html: cudaStreamQuery, cudaStreamBeginCapture, cudaStreamEndCapture
+  [capture]  cuda-c-programming-guide/#prohibited-and-unhandled-operations: nothing synchronising, no other thread's work
+  [unsafe]   cuda-runtime-api/group__CUDART__STREAM.html, cudaThreadExchangeStreamCaptureMode: cudaMalloc and its like by the
+             capturing thread
+  [graphs]   cuda-c-programming-guide/#creating-a-graph-using-stream-capture, cuda-runtime-api/group__CUDART__GRAPH.html: a graph
+             has the addresses it was captured with, and is not destroyed while it runs
+  [events]   cuda-runtime-api/group__CUDART__EVENT.html: cudaEventElapsedTime
+  [sticky]   cuda-runtime-api/group__CUDART__TYPES.html, cudaError: errors after which the process must be relaunched
+  [launch]   cuda-driver-api/group__CUDA__EXEC.html, cuLaunchKernel; group__CUDA__LIBRARY.html, cuLibraryLoadData
+  [tegra]    cuda-for-tegra-appnote/#memory-selection: pinned memory that the device sees
+There is no copy that waits among the calls (`Cuda`), so none can be made during a capture.
 """
 
 from __future__ import annotations

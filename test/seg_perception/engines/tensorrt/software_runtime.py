@@ -2,7 +2,7 @@
 
 Only what runs an engine is replaced; builder and parser are the real TensorRT for RTX's.
 
-The rules and where they stand (docs.nvidia.com/deeplearning/tensorrt):
+The rules and where they stand (docs.nvidia.com/deeplearning/tensorrt; test_software_runtime.py breaks each):
   [shapes]     developer guide, "Working with Dynamic Shapes": input shapes are set before enqueueV3, inside the profile
   [addresses]  API, IExecutionContext::setTensorAddress: device memory for every tensor, as large as the engine says
   [threads]    developer guide, "Threading": a context is used by one thread at a time
@@ -141,7 +141,7 @@ class SoftwareContext:
         self._engine = weakref.ref(engine)  # the program keeps it, or the context has none
         self._own_memory = own_memory
         self._memory: tuple[int, int] | None = None
-        self._changes = 0  # of what a captured graph depends on
+        self._changes = [0]  # of what a captured graph depends on; work in a stream knows these, not the context
         self._module = engine.module
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
@@ -151,6 +151,7 @@ class SoftwareContext:
         self._module.contexts.add(self)
 
     def __del__(self) -> None:
+        self._changes[0] += 1
         if self._module.cuda.working:
             self._module.destroyed_at_work += 1
 
@@ -169,7 +170,7 @@ class SoftwareContext:
             self._module.log_error(f"IExecutionContext::setInputShape: {name} does not take {shape}")
             return False
         self._shapes[name] = tuple(shape)
-        self._changes += 1
+        self._changes[0] += 1
         return True
 
     def infer_shapes(self) -> list[str]:
@@ -187,7 +188,7 @@ class SoftwareContext:
         if name not in self.engine.tensors:
             raise BrokenRuleError(f"[addresses] the engine has no tensor {name}")
         self._addresses[name] = pointer
-        self._changes += 1
+        self._changes[0] += 1
         return True
 
     def set_device_memory(self, memory: int, size: int) -> None:
@@ -198,7 +199,7 @@ class SoftwareContext:
         if memory % ALIGNMENT:
             raise BrokenRuleError(f"[working] memory at {memory:#x} is not aligned to {ALIGNMENT} bytes")
         self._memory = (memory, size)
-        self._changes += 1
+        self._changes[0] += 1
 
     def is_stream_capturable(self, stream: int) -> bool:
         return self._module.cuda.capturable
@@ -236,11 +237,13 @@ class SoftwareContext:
             pieces.append(cuda.memory_at(*self._memory, True))
         engine = self.engine
         outputs = [name for name in views if name not in engine.inputs]
-        changes, memory = self._changes, self._memory
+        changes, before, memory = self._changes, self._changes[0], self._memory
 
         def compute() -> None:
-            if self._changes != changes:
-                raise BrokenRuleError("[capture] a graph runs whose context was changed after it was captured")
+            if changes[0] != before:
+                raise BrokenRuleError(
+                    "[capture] a graph runs whose context was changed or destroyed after it was captured"
+                )
             if memory is not None:  # what another context left there is gone, and the other way round
                 ctypes.memset(memory[0] - DEVICE_SPACE, 0xCC, memory[1])
             results = engine.session.run(outputs, {name: views[name] for name in engine.inputs})

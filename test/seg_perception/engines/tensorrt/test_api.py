@@ -150,6 +150,35 @@ def test_tf32_is_as_it_was_asked_for_and_a_timing_cache_goes_in_and_out(tensorrt
         tensorrt.use_timing_cache(config, b"damaged")
 
 
+def test_workspace_and_level_reach_the_builder(tensorrt: TensorRt) -> None:
+    builder = tensorrt.builder()
+    config = tensorrt.configure(
+        builder, tf32=False, workspace_mb=48, optimization_level=1, dla_core=-1, compute_capability=None
+    )
+    assert config.get_memory_pool_limit(tensorrt._module.MemoryPoolType.WORKSPACE) == 48 << 20
+    assert config.builder_optimization_level == 1
+
+
+def test_a_dla_core_is_taken_where_the_machine_has_it_with_the_gpu_for_the_rest() -> None:
+    """An Orin's builder says that there are two; no other TensorRT here does."""
+    flags: dict[str, bool] = {}
+    config = SimpleNamespace(set_flag=lambda flag: flags.update({flag: True}), clear_flag=lambda flag: None)
+    builder = SimpleNamespace(num_DLA_cores=2, create_builder_config=lambda: config)
+    orin = TensorRt(
+        module(
+            "10.3.0",
+            BuilderFlag=SimpleNamespace(TF32="TF32", GPU_FALLBACK="GPU_FALLBACK"),
+            DeviceType=SimpleNamespace(DLA="DLA"),
+        ),
+        "tensorrt",
+    )
+    options: dict[str, Any] = {"tf32": False, "workspace_mb": 0, "optimization_level": 3, "compute_capability": None}
+    orin.configure(builder, dla_core=1, **options)  # type: ignore[arg-type]
+    assert (config.default_device_type, config.DLA_core, flags) == ("DLA", 1, {"GPU_FALLBACK": True})
+    with pytest.raises(TensorRtError, match=r"DLA core 2 was asked for, tensorrt 10\.3\.0 finds 2 on this machine"):
+        orin.configure(builder, dla_core=2, **options)  # type: ignore[arg-type]
+
+
 def test_cuda_without_a_device_is_one_line() -> None:
     cuda = CudaRuntime.load()
     if cuda.device_count():

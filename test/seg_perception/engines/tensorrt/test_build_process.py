@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -25,7 +26,8 @@ from seg_perception.engines.tensorrt.module import TensorRtError
 from seg_perception.engines.tensorrt.options import BuildOptions
 from seg_perception.engines.tensorrt.prepare import Preparation
 from seg_perception.engines.tensorrt.progress import BuildProgress
-from test.seg_perception.engines.tensorrt.software_cuda import NoDevice
+from test.seg_perception.engines.tensorrt.software_cuda import Described, NoDevice
+from test.seg_perception.engines.tensorrt.test_api import AsTensorRt
 from test.seg_perception.tiny_model import write_tiny_model
 from test.seg_perception.waiting import wait_until
 
@@ -202,7 +204,7 @@ from seg_perception.engines.tensorrt.api import TensorRt
 from seg_perception.engines.tensorrt.cache import EngineCache
 from seg_perception.engines.tensorrt.options import BuildOptions
 from seg_perception.engines.tensorrt.prepare import Preparation
-from test.seg_perception.engines.tensorrt.software_cuda import NoDevice
+from test.seg_perception.engines.tensorrt.software_cuda import Described, NoDevice
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 tell = lambda progress: print("progress", flush=True)
 preparation = Preparation(EngineCache(Path(sys.argv[1])), TensorRt.load("tensorrt_rtx"), NoDevice(), tell)
@@ -301,3 +303,37 @@ def test_full_tensorrt_without_a_gpu_says_what_is_missing(cache: EngineCache, mo
     preparation = Preparation(cache, TensorRt(Module, "tensorrt"), NoDevice(), ignore)
     with pytest.raises(TensorRtError, match="tensorrt needs a GPU to build for: no NVIDIA driver is loaded"):
         preparation.engine(model, BuildOptions())
+
+
+FULL_TENSORRT = """
+import sys
+from tensorrt_rtx import *
+__version__ = "10.13.0.35"
+print("timing cache in use", file=sys.stderr)
+"""
+
+
+def test_what_one_build_measured_is_kept_for_the_next(
+    tensorrt: TensorRt, cache: EngineCache, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way of `tensorrt`, whose timing cache TensorRT for RTX has for its calls alone, in the builder's process."""
+    (tmp_path / "tensorrt").mkdir()
+    (tmp_path / "tensorrt" / "__init__.py").write_text(FULL_TENSORRT)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    full = TensorRt(AsTensorRt(), "tensorrt")
+    preparation = Preparation(cache, full, Described(), ignore)
+    assert preparation.engine(model, BuildOptions()).built
+    (timing,) = cache.folder.glob("timing-*.cache")
+    kept = cache.kept(timing.name)
+    assert kept
+    given: list[bytes] = []
+
+    def noted(request: BuildRequest, *arguments: Any) -> list[str]:
+        assert request.timing_in is not None
+        given.append(request.timing_in.read_bytes())
+        return build_in_process(request, *arguments)
+
+    monkeypatch.setattr("seg_perception.engines.tensorrt.prepare.build_in_process", noted)
+    assert preparation.engine(model, BuildOptions(max_batch=2)).built  # another engine of the same machine
+    assert given == [kept]
+    assert not list(cache.folder.glob(".*.partial"))

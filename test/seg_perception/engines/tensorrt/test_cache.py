@@ -129,6 +129,21 @@ def test_another_key_is_another_engine_and_the_log_says_what_differs(cache: Engi
     assert said in found.reason
 
 
+def test_an_agreement_goes_with_the_engine_that_it_is_of(cache: EngineCache) -> None:
+    name = stored(cache)
+    first = cache.find(name, KEY).manifest
+    cache.note_agreement(name, first, {"labels": 1.0})
+    assert cache.find(name, KEY).manifest["agreement"] == {"labels": 1.0}
+    stored(cache, plan=b"another engine" * 100)  # built anew by another process
+    cache.note_agreement(name, first, {"labels": 1.0})
+    found = cache.find(name, KEY)
+    assert (found.plan, found.manifest["agreement"]) == (b"another engine" * 100, None)
+    cache.remove(name)
+    cache.note_agreement(name, first, {"labels": 1.0})
+    assert cache.entries() == []
+    assert cache.problems() == {}
+
+
 def test_the_key_holds_what_this_machine_is(tmp_path: Path, tensorrt) -> None:
     model = tmp_path / "m.onnx"
     model.write_bytes(b"weights")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from seg_perception.engines.base import EngineError
 from seg_perception.engines.tensorrt.painting_source import PaintingConstants, axis_tables, compile_painting
+from seg_perception.engines.tensorrt.stored_images import stored_images
+from seg_perception.model.model_file import read_model_info
 from seg_perception.painting_geometry import axis
+from seg_perception.share import share_path
 from test.seg_perception.engines.tensorrt.host_kernel import HostKernel
 
 torch = pytest.importorskip("torch", reason="needs torch for the reference: pip install 'seg_perception[train]'")
@@ -104,14 +108,54 @@ def test_outputs_that_nobody_wants_are_left_out(tmp_path: Path) -> None:
         assert [confidence is not None, superpixels is not None] == list(wanted)
 
 
-@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (11, 0), (12, 0)], ids=str)
-def test_the_kernel_compiles_for_every_gpu_of_interest(capability: tuple[int, int]) -> None:
+def test_the_kernel_paints_the_shipped_models_maps_of_real_images_at_a_place_of_a_batch(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="computes the maps: pip install onnxruntime")
+    model = share_path("models/rooms_spt_lite0.onnx")
+    info = read_model_info(model)
+    assert info.geometry is not None
+    height, width = info.input_size
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    batch = np.stack([cv2.resize(image, (width, height)) for image in list(stored_images())[:2]])
+    association, class_logits = session.run(["association", "class_logits"], {"image": batch})
+    kernel = HostKernel.build(constants(info.geometry, info.num_classes, (FLOAT, FLOAT)), tmp_path)
+    for place, size in enumerate([(480, 640), (301, 203)]):
+        labels, confidence, superpixels = kernel.paint(
+            association[place], class_logits[place], axes(info.geometry, size)
+        )
+        expected = reference(association[place], class_logits[place], info.geometry, size)
+        # A trained model's scores tie no more often than random ones: see above.
+        assert (labels != expected[0]).mean() <= 1e-4
+        assert (superpixels != expected[2]).mean() <= 1e-4
+        assert np.abs(confidence.astype(int) - expected[1]).max() <= 1
+
+
+CAPABILITIES = [(7, 5), (8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (11, 0), (12, 0)]
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids=str)
+def test_the_kernel_compiles_for_every_gpu_of_interest_without_a_warning(
+    capability: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
     if importlib.util.find_spec("cuda") is None:
         pytest.skip("needs NVRTC: pip install 'seg_perception[cuda]'")
-    small = PaintingConstants((12, 16), (4, 4), 16, HALF, FLOAT)
-    cubin = compile_painting(small, capability)
-    assert cubin[:4] == b"\x7fELF"
-    assert b"paint" in cubin
+    for classes, types in ((16, (HALF, FLOAT)), (2, (FLOAT, FLOAT)), (171, (FLOAT, HALF))):
+        cubin = compile_painting(PaintingConstants((12, 16), (4, 4), classes, *types), capability)
+        assert cubin[:4] == b"\x7fELF"
+        assert b"paint" in cubin
+    assert caplog.text == ""
+
+
+def test_what_the_compiler_warns_of_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if importlib.util.find_spec("cuda") is None:
+        pytest.skip("needs NVRTC: pip install 'seg_perception[cuda]'")
+    source = tmp_path / "painting.cu"
+    source.write_text('extern "C" __global__ void paint() { int unused = 0; }')
+    monkeypatch.setattr("seg_perception.engines.tensorrt.painting_source.SOURCE", source)
+    compile_painting(PaintingConstants((12, 16), (4, 4), 16, HALF, FLOAT), (8, 7))
+    assert "NVRTC on the painting kernel for sm_87: " in caplog.text
+    assert "unused" in caplog.text
 
 
 def test_a_gpu_that_the_compiler_does_not_know_is_one_line() -> None:
