@@ -27,7 +27,6 @@ class CudaRuntime:
         self._driver: Any = driver
 
     @classmethod
-    @functools.cache  # a process has one device library: what hung in it is known by it
     def load(cls) -> CudaRuntime:
         """Raises EngineError where cuda-python is not installed."""
         try:
@@ -35,7 +34,7 @@ class CudaRuntime:
             from cuda.bindings import runtime as bindings
         except (ImportError, OSError) as error:
             raise EngineError(f"engine tensorrt needs cuda-python: {last_line(error)}; {INSTALL_HINT}") from error
-        return cls(bindings, driver)
+        return _the_one(bindings, driver)
 
     def _checked(self, call: str, result: tuple[Any, ...]) -> Any:
         code = int(result[0])
@@ -195,6 +194,12 @@ class CudaRuntime:
 
     def event_elapsed_ms(self, start: int, end: int) -> float:
         return float(self._checked("cudaEventElapsedTime", self._cuda.cudaEventElapsedTime(start, end)))
+
+
+@functools.cache
+def _the_one(bindings: Any, driver: Any) -> CudaRuntime:
+    """A process has one device library, and what hung in it is known by it."""
+    return CudaRuntime(bindings, driver)
 
 
 def _version(number: int) -> str:

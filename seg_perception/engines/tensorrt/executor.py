@@ -306,3 +306,6 @@ class Executor:
                 self._works.pop(key).close()
             except CudaError as error:
                 logger.warning("a CUDA graph could not be given back: %s", error)
+                if error.sticky:  # of a lost device nothing can be given back
+                    self._works = {}
+                    return

@@ -1,4 +1,4 @@
-"""What the device in software stands in for, on a real one: `pytest -m gpu`. Beside the self-test of test/seg_perception/check."""
+"""What the device in software stands in for, on a real one: `pytest -m gpu`, beside the self-test of `check`."""
 
 from __future__ import annotations
 
