@@ -15,6 +15,7 @@ from seg_perception.engines.tensorrt.bindings import BatchContext, Buffer, bind,
 from seg_perception.engines.tensorrt.cuda import Cuda, CudaError
 from seg_perception.engines.tensorrt.graphed_work import GraphedWork
 from seg_perception.engines.tensorrt.holdings import Holdings
+from seg_perception.engines.tensorrt.painting_kernel import PaintingStage
 from seg_perception.engines.tensorrt.painting_stages import PaintingStages, Place
 from seg_perception.engines.tensorrt.running_calls import Kernels
 from seg_perception.engines.tensorrt.watched_stream import WatchedStream
@@ -87,16 +88,8 @@ class Executor:
     def paint_with(self, code: bytes, geometry: PaintingGeometry) -> None:
         """Make `run_painted` possible, with the painting kernel's machine code. Raises CudaError."""
         library = self._holdings.take("the painting kernel", self._cuda.library_load(code), self._cuda.library_unload)
-        self._painting = PaintingStages(
-            self._cuda,
-            self.stream.handle,
-            self._cuda.library_kernel(library, "paint"),
-            geometry,
-            self._mapped,
-            self.stream.wait,
-            self._painted_outputs,
-            self._forget,
-        )
+        kernel = self._cuda.library_kernel(library, "paint")
+        self._painting = PaintingStages(lambda place: self._stage(place, kernel, geometry), self._forget)
 
     @property
     def paints(self) -> bool:
@@ -289,13 +282,23 @@ class Executor:
         if not found.context.execute_async_v3(self.stream.handle):
             raise self._tensorrt.explained("the engine did not run")
 
-    def _painted_outputs(self, place: int) -> tuple[int, int]:
-        """Where association and class logits of the image at this place lie."""
+    def _stage(self, place: Place, kernel: int, geometry: PaintingGeometry) -> PaintingStage:
+        """Paints the image at a place of the batch: its part of the engine's outputs."""
         one = next(iter(self._contexts.values())).arrays
         association, class_logits = (
-            self.buffers[name].device + place * one[name][0].nbytes for name in ("association", "class_logits")
+            self.buffers[name].device + place[0] * one[name][0].nbytes for name in ("association", "class_logits")
         )
-        return association, class_logits
+        return PaintingStage(
+            self._cuda,
+            self.stream.handle,
+            kernel,
+            geometry,
+            place[1],
+            association,
+            class_logits,
+            self._mapped,
+            self.stream.wait,
+        )
 
     def _forget(self, place: Place) -> None:
         self._close_works([key for key in self._works if place in enumerate(r.size for r in key[1] or ())])

@@ -9,11 +9,11 @@ import pytest
 from seg_perception.check.finding import Finding
 from seg_perception.check.gpu import gpu_findings
 from seg_perception.cli import main
-from seg_perception.engines.base import EngineError
 from seg_perception.engines.tensorrt.api import TensorRt
 from seg_perception.engines.tensorrt.cuda_runtime import CudaRuntime
 from seg_perception.model.model_file import read_model_info
 from seg_perception.share import share_path
+from test.seg_perception.engines.tensorrt.real_gpu import skip_without_gpu
 from test.seg_perception.engines.tensorrt.software_cuda import NoDevice
 from test.seg_perception.tiny_model import write_tiny_association_model
 
@@ -72,18 +72,9 @@ def test_without_a_device_it_is_one_line_and_exit_code_1(
     assert capsys.readouterr().out.count("no NVIDIA driver is loaded") == 1
 
 
-def _why_no_gpu() -> str:
-    try:
-        TensorRt.load()
-        return CudaRuntime.load().why_no_device()
-    except EngineError as error:
-        return str(error)
-
-
 @pytest.mark.gpu
 def test_a_real_gpu_passes_its_self_test(tmp_path: Path) -> None:
-    if why := _why_no_gpu():
-        pytest.skip(f"needs TensorRT and an NVIDIA GPU: {why}")
+    skip_without_gpu()
     found = list(gpu_findings(share_path("models/rooms_spt_lite0.onnx"), tmp_path / "engines"))
     assert [finding for finding in found if finding.state == "problem"] == []
     assert sum(finding.name == "latency" for finding in found) == 2
@@ -91,8 +82,7 @@ def test_a_real_gpu_passes_its_self_test(tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 def test_a_real_gpu_paints_as_the_processor_does(tmp_path: Path) -> None:
-    if why := _why_no_gpu():
-        pytest.skip(f"needs TensorRT and an NVIDIA GPU: {why}")
+    skip_without_gpu()
     model = write_tiny_association_model(tmp_path / "tiny.onnx")
     found = {finding.name: finding for finding in gpu_findings(model, tmp_path / "engines")}
     assert "as on the processor" in found["painting"].value

@@ -7,31 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seg_perception.engines.base import EngineError, MaskRequest
+from seg_perception.engines.base import MaskRequest
 from seg_perception.engines.select import create_engine
-from seg_perception.engines.tensorrt.api import TensorRt
 from seg_perception.engines.tensorrt.cuda_runtime import CudaRuntime
 from seg_perception.engines.tensorrt.options import TensorRtSettings
 from seg_perception.model.model_file import read_model_info
 from seg_perception.painting import Painter
+from test.seg_perception.engines.tensorrt.real_gpu import skip_without_gpu
 from test.seg_perception.tiny_model import INPUT_SIZE, write_tiny_association_model
 
 SIZES = [(37, 51), (480, 640), (24, 25)]
 LEAK = 8 << 20  # bytes; other programs take and give, too
 
 
-def why_no_gpu() -> str:
-    try:
-        TensorRt.load()
-        return CudaRuntime.load().why_no_device()
-    except EngineError as error:
-        return str(error)
-
-
 @pytest.mark.gpu
 def test_cameras_together_have_the_masks_of_each_alone_and_deactivating_gives_memory_back(tmp_path: Path) -> None:
-    if why := why_no_gpu():
-        pytest.skip(f"needs TensorRT and an NVIDIA GPU: {why}")
+    skip_without_gpu()
     info = read_model_info(write_tiny_association_model(tmp_path / "tiny.onnx"))
     assert info.geometry is not None
     images = np.random.default_rng(0).integers(0, 256, (len(SIZES), *INPUT_SIZE, 3), np.uint8)  # (B, H, W, 3)

@@ -65,7 +65,7 @@ def test_no_memory_when_it_is_taken_again_is_the_fallback(bench: Bench) -> None:
     assert bench.cuda.held == {}
 
 
-def test_what_a_mask_was_painted_from_may_be_read_after_the_device_is_gone(bench: Bench) -> None:
+def test_masks_outlive_the_device_that_painted_them(bench: Bench) -> None:
     with bench.engine() as engine:
         came = engine.infer_painted(image(), SIZE, True, True)
         labels = came.labels.copy()
