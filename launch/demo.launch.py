@@ -3,14 +3,13 @@
     ros2 launch seg_perception demo.launch.py
 
 The masks are on /segmentation/labels, /segmentation/superpixels, /segmentation/confidence and /segmentation/overlay.
-For scores and a report launch evaluate.launch.py instead.
+With use_sim_time:=true the recording's time is on /clock. For scores and a report launch evaluate.launch.py instead.
 """
 
 from __future__ import annotations
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown
-from launch.conditions import IfCondition, UnlessCondition
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction, Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -22,8 +21,6 @@ from seg_perception.engines.select import ENGINE_KINDS
 def generate_launch_description() -> LaunchDescription:
     """Arguments, the node, and the recording once the node listens."""
     share = FindPackageShare("seg_perception")
-    replay = ["replay", LaunchConfiguration("bag"), "--rate", LaunchConfiguration("rate")]
-    replay += ["--wait-for-subscribers", "1"]
     return LaunchDescription(
         [
             DeclareLaunchArgument(
@@ -73,22 +70,26 @@ def generate_launch_description() -> LaunchDescription:
                     for name in ("image", "image_type", "camera_info", "model", "engine")
                 }.items(),
             ),
-            Node(
-                package="seg_perception",
-                executable="seg_perception",
-                name="replay",
-                arguments=[*replay, "--loop"],
-                output="screen",
-                condition=IfCondition(LaunchConfiguration("loop")),
-            ),
-            Node(
-                package="seg_perception",
-                executable="seg_perception",
-                name="replay",
-                arguments=replay,
-                output="screen",
-                condition=UnlessCondition(LaunchConfiguration("loop")),
-                on_exit=Shutdown(),
-            ),
+            OpaqueFunction(function=_replay),
         ]
     )
+
+
+def _replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    loops = LaunchConfiguration("loop").perform(context) == "true"
+    arguments = ["replay", LaunchConfiguration("bag"), "--rate", LaunchConfiguration("rate")]
+    arguments += ["--wait-for-subscribers", "1"]
+    if loops:
+        arguments.append("--loop")
+    if LaunchConfiguration("use_sim_time").perform(context) == "true":
+        arguments.append("--clock")  # nobody else would give the node its time
+    return [
+        Node(
+            package="seg_perception",
+            executable="seg_perception",
+            name="replay",
+            arguments=arguments,
+            output="screen",
+            on_exit=None if loops else Shutdown(),
+        )
+    ]

@@ -50,8 +50,14 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "labels",
                 default_value="/camera/labels",
-                description="Topic of the true classes (mono8 or PNG, 255 = not labelled); empty: timed and shown, not "
+                description="Topic of the true classes (mono8 or PNG, 255 = not labelled); none: timed and shown, not "
                 "scored.",
+            ),
+            DeclareLaunchArgument(
+                "classes",
+                default_value="",
+                description="Of how:=read. The node's classes file, which merges masks and true labels before they are "
+                "compared; empty: the model's own classes.",
             ),
             DeclareLaunchArgument(
                 "engine",
@@ -103,8 +109,11 @@ def _process(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             arguments.append("--video")
     arguments += ["--model", given("model"), "--out", given("out")]
     arguments += ["--engine", given("engine"), "--threads", given("threads")]
-    for option, name in (("--image-topic", "image"), ("--label-topic", "labels")):
-        if given(name):
+    options = [("--image-topic", "image"), ("--label-topic", "labels")]
+    if given("how") == "read":
+        options.append(("--classes", "classes"))
+    for option, name in options:
+        if given(name) not in ("", "none"):  # `ros2 launch` takes no empty value
             arguments += [option, given(name)]
     return [
         # No Node action: the command is none, and what launch adds for nodes would be taken for its arguments.

@@ -1,0 +1,1 @@
+"""The launch files, read as Python everywhere and run for real where `launch` is installed."""
