@@ -114,30 +114,34 @@ def _segment_and_show(options: argparse.Namespace, source: PictureSource, counts
 def _view_topic(options: argparse.Namespace, name: str, counts: Shown) -> None:
     try:
         from seg_perception.view.node_outputs import NodeOutputs
-        from seg_perception.view.topics import COMPRESSED, ImageTopicSource, listening, what_is_there
+        from seg_perception.view.topics import COMPRESSED, NODE, ImageTopicSource, listening, what_is_there
     except ImportError as error:
         install = "source a ROS 2 installation, or pip install 'seg_perception[ros]'"
         raise SourceError(f"topic {name} needs ROS 2 ({error}); {install}") from error
     if options.depth_topic and not options.info_topic:
         raise SourceError("--depth-topic needs --info-topic, the camera_info of the same camera")
     with listening() as node:
-        kind = what_is_there(node, name, options.wait)
-        if kind == "node":
-            with _opened(options, "epoch", not options.no_points) as recording:
-                logger.info("node %s, as it publishes", name)
-                NodeOutputs(node, name, recording, counts, not options.no_points).run(options.max_frames)
+        found = what_is_there(node, name, options.wait)
+        if found.kind == NODE:
+            with _opened(options, "epoch", not options.no_points, found.cameras) as recording:
+                cameras = f", cameras {', '.join(found.cameras)}" if any(found.cameras) else ""
+                logger.info("node %s%s, as it publishes", name, cameras)
+                outputs = NodeOutputs(node, name, recording, counts, not options.no_points, found.cameras)
+                outputs.run(options.max_frames)
             return
-        compressed = kind == COMPRESSED
+        compressed = found.kind == COMPRESSED
         source = ImageTopicSource(node, name, compressed, logger.warning, options.depth_topic, options.info_topic)
         with closing(source):
             _segment_and_show(options, source, counts)
 
 
 @contextmanager
-def _opened(options: argparse.Namespace, clock: Clock, points: bool) -> Iterator[ViewRecording]:
+def _opened(
+    options: argparse.Namespace, clock: Clock, points: bool, cameras: tuple[str, ...] = ("",)
+) -> Iterator[ViewRecording]:
     window = options.window or (options.record is None and not options.serve and not options.connect)
     outlet = Outlet(options.record, options.connect, options.serve, window)
-    with ViewRecording(outlet, clock, options.jpeg, points) as recording:
+    with ViewRecording(outlet, clock, options.jpeg, points, cameras) as recording:
         if options.serve:
             print(f"viewers     rerun {recording.address}", flush=True)
         yield recording

@@ -31,12 +31,12 @@ class Arrivals:
 
     def __init__(self, most: int = MOST_WAITING) -> None:
         self._condition = threading.Condition()
-        self._waiting: deque[tuple[str, Any]] = deque()
+        self._waiting: deque[tuple[tuple[str, str], Any]] = deque()
         self._most = most
         self.dropped = 0
 
-    def put(self, kind: str, message: Any) -> None:
-        """Add one; where `most` of its kind wait, the oldest of them is dropped."""
+    def put(self, kind: tuple[str, str], message: Any) -> None:
+        """Add one of a kind, which is a camera and an output; where `most` of it wait, the oldest of them is dropped."""
         with self._condition:
             same = [entry for entry in self._waiting if entry[0] == kind]
             if len(same) >= self._most:
@@ -45,7 +45,7 @@ class Arrivals:
             self._waiting.append((kind, message))
             self._condition.notify()
 
-    def take(self, timeout_s: float) -> tuple[str, Any] | None:
+    def take(self, timeout_s: float) -> tuple[tuple[str, str], Any] | None:
         """The one that waits longest; None where none came in time."""
         with self._condition:
             self._condition.wait_for(lambda: bool(self._waiting), timeout_s)
@@ -57,33 +57,29 @@ class NodeOutputs:
 
     Args:
         node: that is spinning.
-        name: of the segmentation node, such as /segmentation.
+        name: of the segmentation node, such as /segmentation, or of one of its cameras, such as /segmentation/front.
         recording: takes what is seen.
         counts: of labels shown and of messages dropped.
-        points: whether to ask for ~/points, which the node makes only for those who do.
+        points: whether to ask for points, which the node makes only for those who do.
+        cameras: of a node with several their names; else the one empty name.
     """
 
-    def __init__(self, node: Node, name: str, recording: ViewRecording, counts: Shown, points: bool = True) -> None:
-        self._node, self._name, self._recording, self._counts = node, name, recording, counts
+    def __init__(
+        self,
+        node: Node,
+        name: str,
+        recording: ViewRecording,
+        counts: Shown,
+        points: bool = True,
+        cameras: tuple[str, ...] = ("",),
+    ) -> None:
+        self._name, self._recording, self._counts = name, recording, counts
         self._arrivals = Arrivals()
-        self._image_topic = ""
         self._told: set[str] = set()
-        masks = QoSProfile(depth=MOST_WAITING)
-        for output in ("labels", "superpixels", "confidence"):
-            self._listen(Image, f"{name}/{output}", output, masks)
-        if points:
-            self._listen(PointCloud2, f"{name}/points", "points", qos_profile_sensor_data)
-        self._listen(DiagnosticArray, "/diagnostics", "diagnostics", QoSProfile(depth=10))
-        self._listen(_label_info(), f"{name}/label_info", "label_info", _LATCHED)
-        self._show: dict[str, Callable[[Any], None]] = {
-            "image": self._show_image,
-            "labels": self._show_labels,
-            "superpixels": lambda m: self._recording.superpixels(_uint16(m)),
-            "confidence": lambda m: self._recording.confidence(_uint8(m)),
-            "points": self._show_points,
-            "diagnostics": self._show_diagnostics,
-            "label_info": self._show_label_info,
+        self._cameras = {
+            camera: CameraOutputs(node, name, camera, recording, counts, self._arrivals, points) for camera in cameras
         }
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     def run(self, max_frames: int = 0) -> None:
         """Until something ends it, or `max_frames` labels were shown."""
@@ -92,37 +88,91 @@ class NodeOutputs:
             self._counts.dropped = self._arrivals.dropped
             if arrived is None:
                 continue
-            kind, message = arrived
+            (camera, kind), message = arrived
             try:
-                if kind not in ("diagnostics", "label_info"):
-                    stamp = message.header.stamp
-                    self._recording.at(stamp.sec * 10**9 + stamp.nanosec)
-                self._show[kind](message)
+                self._cameras[camera].show(kind, message)
             except (ValueError, KeyError, TypeError) as error:  # of ImageError too; a sender may send anything
-                if kind not in self._told:
-                    self._told.add(kind)
-                    self._recording.tell(f"{self._name}/{kind} left out: {' '.join(str(error).split())}")
+                topic = "/".join(part for part in (self._name, camera, kind) if part)
+                if topic not in self._told:
+                    self._told.add(topic)
+                    self._recording.tell(f"{topic} left out: {' '.join(str(error).split())}")
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for camera in self._cameras:  # each shows its own status of it
+            self._arrivals.put((camera, "diagnostics"), message)
+
+
+class CameraOutputs:
+    """What a node publishes of one camera.
+
+    Args:
+        node, name, recording, counts, points: as of `NodeOutputs`.
+        camera: its name; empty: the only one.
+        arrivals: takes the messages; `show` gets them from there.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        name: str,
+        camera: str,
+        recording: ViewRecording,
+        counts: Shown,
+        arrivals: Arrivals,
+        points: bool,
+    ) -> None:
+        self._node, self._camera, self._recording, self._counts = node, camera, recording, counts
+        self._arrivals = arrivals
+        self._image_topic = ""
+        parent, _, leaf = name.rpartition("/")
+        # A node of several cameras has a status for each; `name` may be of the node or of one of them.
+        self._status_names = {f"{name}: {camera}"} if camera else {name, f"{parent}: {leaf}"}
+        self._view = recording.camera(camera)
+        prefix = f"{name}/{camera}" if camera else name
+        masks = QoSProfile(depth=MOST_WAITING)
+        for output in ("labels", "superpixels", "confidence"):
+            self._listen(Image, f"{prefix}/{output}", output, masks)
+        if points:
+            self._listen(PointCloud2, f"{prefix}/points", "points", qos_profile_sensor_data)
+        self._listen(_label_info(), f"{prefix}/label_info", "label_info", _LATCHED)
+        self._show: dict[str, Callable[[Any], None]] = {
+            "image": self._show_image,
+            "labels": self._show_labels,
+            "superpixels": lambda m: self._view.superpixels(_uint16(m)),
+            "confidence": lambda m: self._view.confidence(_uint8(m)),
+            "points": self._show_points,
+            "diagnostics": self._show_diagnostics,
+            "label_info": self._show_label_info,
+        }
+
+    def show(self, kind: str, message: Any) -> None:
+        """One message. Raises ValueError, KeyError, TypeError where it is none that can be shown."""
+        if kind not in ("diagnostics", "label_info"):
+            stamp = message.header.stamp
+            self._recording.at(stamp.sec * 10**9 + stamp.nanosec)
+        self._show[kind](message)
 
     def _listen(self, kind: Any, topic: str, name: str, qos: QoSProfile) -> None:
-        self._node.create_subscription(kind, topic, lambda message: self._arrivals.put(name, message), qos)
+        key = (self._camera, name)
+        self._node.create_subscription(kind, topic, lambda message: self._arrivals.put(key, message), qos)
 
     def _show_image(self, message: Any) -> None:
         compressed = isinstance(message, CompressedImage)
-        self._recording.image(compressed_message_to_rgb(message) if compressed else image_message_to_rgb(message))
+        self._view.image(compressed_message_to_rgb(message) if compressed else image_message_to_rgb(message))
 
     def _show_labels(self, message: Image) -> None:
-        self._recording.labels(_uint8(message))
+        self._view.labels(_uint8(message))
         self._counts.shown += 1
-        self._recording.counts({"shown": self._counts.shown, "dropped": self._counts.dropped})
+        self._view.counts({"shown": self._counts.shown, "dropped": self._counts.dropped})
 
     def _show_points(self, message: PointCloud2) -> None:
         points = labelled_points(message)
         xyz = np.stack([points["x"], points["y"], points["z"]], axis=1)  # (N, 3)
-        self._recording.points(xyz, points["label"])
+        self._view.points(xyz, points["label"])
 
     def _show_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            if status.name.replace(": ", "/") != self._name:  # of one among several cameras: "/segmentation: front"
+            if status.name not in self._status_names:
                 continue
             values = {pair.key: pair.value for pair in status.values}
             stages = {
@@ -132,7 +182,7 @@ class NodeOutputs:
             }
             stamp = message.header.stamp
             self._recording.at(stamp.sec * 10**9 + stamp.nanosec)
-            self._recording.latencies(stages)
+            self._view.latencies(stages)
             self._listen_to_camera(values.get("image_topic", ""))
 
     def _listen_to_camera(self, topic: str) -> None:
@@ -146,7 +196,7 @@ class NodeOutputs:
 
     def _show_label_info(self, message: Any) -> None:
         names, palette = classes_of(message)
-        self._recording.classes(names, palette)
+        self._view.classes(names, palette)
 
 
 def classes_of(message: Any) -> tuple[list[str], np.ndarray]:

@@ -1,20 +1,19 @@
-"""What is seen, given to Rerun: entities, class colours, times; to a viewer, to a file, or both."""
+"""What is seen, given to Rerun: times, layout, a place for each camera; to a viewer, to a file, or both."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import Any
 
-import cv2
 import numpy as np
 
-from seg_perception.model.model_file import UNLABELLED
+from seg_perception.view.camera_view import CameraView
 from seg_perception.view.picture import Clock
 
 logger = logging.getLogger(__name__)
@@ -27,10 +26,7 @@ VIEWER_MEMORY, SERVER_MEMORY = "2GiB", "256MiB"
 # that takes nothing for so long has gone.
 SETTLE_EVERY_S = 0.5
 GONE_AFTER_S = 10.0
-MOST_POINTS = 50_000  # of a frame; more are thinned out evenly
-
-IMAGE, LABELS, SUPERPIXELS, CONFIDENCE = "camera/image", "camera/labels", "camera/superpixels", "camera/confidence"
-POINTS, LATENCY, COUNTS, LOG = "points", "latency", "counts", "log"
+LOG = "log"
 
 
 class ViewerError(ValueError):
@@ -66,13 +62,22 @@ class ViewRecording:
         clock: of the stamps that `at` takes.
         jpeg_quality: of the camera's images, 1..100; 0: they are kept as they are.
         points: whether there will be points: a place of their own beside the pictures.
+        cameras: names of several cameras, each with a tab of its own; the one empty name: there is one camera.
 
     Raises:
         ViewerError: Rerun is not installed, or what is to be shown with cannot be reached. `at` raises ViewerGoneError.
     """
 
-    def __init__(self, outlet: Outlet, clock: Clock, jpeg_quality: int = 90, points: bool = True) -> None:
+    def __init__(
+        self,
+        outlet: Outlet,
+        clock: Clock,
+        jpeg_quality: int = 90,
+        points: bool = True,
+        cameras: Sequence[str] = ("",),
+    ) -> None:
         self._rr = _rerun()
+        self._cameras = tuple(cameras)
         self._clock = clock
         self._jpeg_quality = jpeg_quality
         self._with_points = points
@@ -87,8 +92,6 @@ class ViewRecording:
             raise
         except (RuntimeError, OSError, ValueError) as error:  # all that Rerun raises
             raise ViewerError(f"the view cannot be opened: {' '.join(str(error).split())}") from error
-        if points:
-            self._recording.log(POINTS, self._rr.ViewCoordinates.RDF, static=True)
         self._settle()
 
     def __enter__(self) -> ViewRecording:
@@ -105,23 +108,9 @@ class ViewRecording:
             self._settle()
             self._recording.disconnect()
 
-    def classes(self, names: Sequence[str], palette: np.ndarray) -> None:
-        """Names and colours of the labels' ids.
-
-        Args:
-            names: K names.
-            palette: uint8 [K, 3], RGB.
-        """
-        rr = self._rr
-        known = [
-            rr.AnnotationInfo(id=index, label=name, color=tuple(int(c) for c in colour))
-            for index, (name, colour) in enumerate(zip(names, palette, strict=True))
-        ]
-        context = rr.AnnotationContext(
-            [*known, rr.AnnotationInfo(id=UNLABELLED, label="not labelled", color=(0, 0, 0))]
-        )
-        for entity in (LABELS, POINTS) if self._with_points else (LABELS,):
-            self._recording.log(entity, context, static=True)
+    def camera(self, name: str = "") -> CameraView:
+        """The place of one of the cameras; of the one without a name, everything."""
+        return CameraView(self._rr, self._recording, name, self._jpeg_quality, self._with_points)
 
     def at(self, stamp_ns: int | None, frame: int | None = None) -> None:
         """The time of what is shown next.
@@ -139,42 +128,6 @@ class ViewRecording:
             self._recording.set_time("stamp", timestamp=np.datetime64(stamp_ns, "ns"))
         elif stamp_ns is not None:
             self._recording.set_time("stamp", duration=np.timedelta64(stamp_ns, "ns"))
-
-    def image(self, rgb: np.ndarray) -> None:
-        """The camera's image, uint8 [H, W, 3]."""
-        if not self._jpeg_quality:
-            self._recording.log(IMAGE, self._rr.Image(rgb))
-            return
-        bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-        jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, self._jpeg_quality])[1]
-        self._recording.log(IMAGE, self._rr.EncodedImage(contents=jpeg.tobytes(), media_type="image/jpeg"))
-
-    def labels(self, labels: np.ndarray) -> None:
-        """Class ids, uint8 [H, W]."""
-        self._recording.log(LABELS, self._rr.SegmentationImage(labels))
-
-    def superpixels(self, superpixels: np.ndarray) -> None:
-        """Ids of the superpixels, uint16 [H, W]; the viewer gives each a colour of its own."""
-        self._recording.log(SUPERPIXELS, self._rr.SegmentationImage(superpixels))
-
-    def confidence(self, confidence: np.ndarray) -> None:
-        """Probability of the class x 255, uint8 [H, W]."""
-        self._recording.log(CONFIDENCE, self._rr.Image(confidence, "L"))
-
-    def points(self, xyz: np.ndarray, labels: np.ndarray) -> None:
-        """Points in the camera's frame, float32 [N, 3] in metres, with their classes, uint8 [N]."""
-        step = max(1, -(-len(xyz) // MOST_POINTS))
-        self._recording.log(POINTS, self._rr.Points3D(xyz[::step], class_ids=labels[::step].astype(np.uint16)))
-
-    def latencies(self, stages_ms: Mapping[str, float]) -> None:
-        """Milliseconds of each stage."""
-        for stage, value in stages_ms.items():
-            self._recording.log(f"{LATENCY}/{stage}_ms", self._rr.Scalars(value))
-
-    def counts(self, counts: Mapping[str, int]) -> None:
-        """How many pictures were shown and how many were not."""
-        for name, count in counts.items():
-            self._recording.log(f"{COUNTS}/{name}", self._rr.Scalars(count))
 
     def tell(self, text: str) -> None:
         """A line of text beside the pictures, and in the log."""
@@ -218,26 +171,16 @@ class ViewRecording:
         rr.set_sinks(*sinks, default_blueprint=self._layout(), recording=self._recording)
 
     def _layout(self) -> Any:
-        """Pictures above, what is measured below."""
+        """One camera's views; of several, the labels of all, and a tab for each."""
         import rerun.blueprint as rrb
 
-        over_image: Any = {LABELS: self._rr.SegmentationImage.from_fields(opacity=0.6)}
-        superpixels: Any = {SUPERPIXELS: self._rr.SegmentationImage.from_fields(opacity=0.6)}
-        views: list[Any] = [
-            rrb.Spatial2DView(name="camera", contents=[IMAGE]),
-            rrb.Spatial2DView(name="labels", contents=[IMAGE, LABELS], overrides=over_image),
-            rrb.Spatial2DView(name="superpixels", contents=[IMAGE, SUPERPIXELS], overrides=superpixels),
-            rrb.Spatial2DView(name="confidence", contents=[CONFIDENCE]),
-        ]
-        if self._with_points:
-            views.append(rrb.Spatial3DView(name="points", origin=POINTS))
-        pictures = rrb.Grid(*views, grid_columns=3 if self._with_points else 2)
-        measured = rrb.Horizontal(
-            rrb.TimeSeriesView(name="latency, ms", origin=LATENCY),
-            rrb.TimeSeriesView(name="pictures", origin=COUNTS),
-            rrb.TextLogView(name="log", origin=LOG),
-        )
-        return rrb.Blueprint(rrb.Vertical(pictures, measured, row_shares=[3, 1]), collapse_panels=True)
+        views = [self.camera(name) for name in self._cameras]
+        log = rrb.TextLogView(name="log", origin=LOG)
+        if len(views) == 1:
+            return rrb.Blueprint(views[0].layout(log), collapse_panels=True)
+        together = rrb.Vertical(rrb.Grid(*(view.labels_view(view.name) for view in views)), log, row_shares=[5, 1])
+        tabs = rrb.Tabs(rrb.Vertical(together, name="all cameras"), *(view.layout(log) for view in views))
+        return rrb.Blueprint(tabs, collapse_panels=True)
 
 
 def _rerun() -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 
 from seg_perception.cloud import CloudError, DepthProjector
 from seg_perception.segmenter import Segmenter
+from seg_perception.view.camera_view import CameraView
 from seg_perception.view.picture import Depth, Picture, PictureSource
 from seg_perception.view.recording import ViewRecording
 
@@ -51,7 +52,8 @@ def show_pictures(
         max_frames: to end after so many; 0: all.
     """
     info = segmenter.info
-    recording.classes(info.class_names, info.palette)
+    camera = recording.camera()
+    camera.classes(info.class_names, info.palette)
     projector = DepthProjector()
     told, told_s = 0, monotonic()
     stream: Iterator[Picture] = iter(source)
@@ -60,21 +62,19 @@ def show_pictures(
             result = segmenter.segment(picture.rgb)
             begin_s = perf_counter()
             recording.at(picture.stamp_ns, counts.shown)
-            recording.image(picture.rgb)
-            recording.labels(result.labels)
+            camera.image(picture.rgb)
+            camera.labels(result.labels)
             if result.superpixels is not None:
-                recording.superpixels(result.superpixels)
+                camera.superpixels(result.superpixels)
             if result.confidence is not None:
-                recording.confidence(result.confidence)
+                camera.confidence(result.confidence)
             if picture.depth is not None:
-                _show_points(recording, projector, picture.depth, picture.rgb, result.labels, counts)
+                _show_points(recording, camera, projector, picture.depth, picture.rgb, result.labels, counts)
             counts.shown += 1
             counts.dropped = max(counts.dropped, source.dropped)
             counts.segment_ms.append(result.total_ms)
-            recording.latencies(
-                {**result.timings_ms, "total": result.total_ms, "show": 1e3 * (perf_counter() - begin_s)}
-            )
-            recording.counts({"shown": counts.shown, "dropped": counts.dropped})
+            camera.latencies({**result.timings_ms, "total": result.total_ms, "show": 1e3 * (perf_counter() - begin_s)})
+            camera.counts({"shown": counts.shown, "dropped": counts.dropped})
             if counts.dropped > told and monotonic() - told_s >= TELL_EVERY_S:
                 recording.tell(
                     f"{counts.dropped - told} images dropped or damaged: they come faster than they can be segmented, "
@@ -88,6 +88,7 @@ def show_pictures(
 
 def _show_points(
     recording: ViewRecording,
+    camera: CameraView,
     projector: DepthProjector,
     depth: Depth,
     rgb: np.ndarray,
@@ -101,4 +102,4 @@ def _show_points(
             recording.tell(f"no points: {error}")
         return
     xyz = np.stack([points["x"], points["y"], points["z"]], axis=1)  # (N, 3)
-    recording.points(xyz, points["label"])
+    camera.points(xyz, points["label"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import monotonic, sleep
 
 import rclpy
@@ -20,6 +22,7 @@ from seg_perception.view.newest import Newest
 from seg_perception.view.picture import Clock, Picture, SourceError
 
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+NODE = "node"
 LABELS = "labels"  # the output that every segmentation node has
 _LOOK_EVERY_S = 0.1
 _TAKE_S = 0.2  # how soon the end of a run is noticed
@@ -114,8 +117,21 @@ def listening() -> Iterator[Node]:
         rclpy.try_shutdown()
 
 
-def what_is_there(node: Node, name: str, wait_s: float) -> str:
-    """The type of an image topic, or "node" where `name` is a segmentation node.
+@dataclass(frozen=True)
+class Found:
+    """What a name stands for.
+
+    Attributes:
+        kind: the type of an image topic, or NODE.
+        cameras: of a node with several their names; else the one empty name.
+    """
+
+    kind: str
+    cameras: tuple[str, ...] = ("",)
+
+
+def what_is_there(node: Node, name: str, wait_s: float) -> Found:
+    """An image topic, a segmentation node, or one of its cameras.
 
     Args:
         node: that is spinning.
@@ -126,19 +142,30 @@ def what_is_there(node: Node, name: str, wait_s: float) -> str:
         SourceError: neither is there, or the topic is of another type.
     """
     end_s = monotonic() + wait_s
+    cameras: tuple[str, ...] = ()
     while True:
         topics: dict[str, list[str]] = dict(node.get_topic_names_and_types())
         types = topics.get(name, [])
         for kind in (RAW, COMPRESSED):
             if kind in types and node.count_publishers(name):
-                return kind
+                return Found(kind)
         if RAW in topics.get(f"{name}/{LABELS}", []):
-            return "node"
+            return Found(NODE)
+        before, cameras = cameras, cameras_below(name, topics)
+        if cameras and cameras == before:  # they do not become known all at once
+            return Found(NODE, cameras)
         if types and not {RAW, COMPRESSED} & set(types):
             raise SourceError(f"topic {name} is {', '.join(types)}, expected {RAW} or {COMPRESSED}")
         if monotonic() >= end_s:
             raise SourceError(f"nothing publishes images on {name} after {wait_s:g} s; {image_topics(topics)}")
         sleep(_LOOK_EVERY_S)
+
+
+def cameras_below(name: str, topics: dict[str, list[str]]) -> tuple[str, ...]:
+    """Names of the cameras of a node of that name, by their topics of labels."""
+    below = re.compile(rf"{re.escape(name)}/(\w+)/{LABELS}")
+    matches = [below.fullmatch(topic) for topic, types in sorted(topics.items()) if RAW in types]
+    return tuple(match[1] for match in matches if match is not None)
 
 
 def image_topics(topics: dict[str, list[str]]) -> str:

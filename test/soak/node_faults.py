@@ -20,7 +20,6 @@ GOOD: tuple[tuple[str, Any, Any], ...] = (  # name, value, value to go back to
     ("late_after_ms", 50.0, 500.0),
     ("stale_after_s", 0.5, 2.0),
     ("diagnostics_period_s", 0.2, 1.0),
-    ("capture_mb", 20, 0),
 )
 BAD: tuple[tuple[str, Any], ...] = (
     ("overlay_alpha", 7.0),
@@ -130,8 +129,8 @@ def is_disabled(world: World, rng: Random) -> Iterator[set[str]]:
 @contextmanager
 def saves_capture(world: World, rng: Random) -> Iterator[set[str]]:
     """The last seconds are kept, and saved as a recording."""
-    reason = world.client.set_parameter("capture_mb", 30)
-    world.expect(not reason, f"parameter capture_mb = 30 was refused: {reason}")
+    reason = world.client.set_parameter("capture_mb", world.capture_mb)
+    world.expect(not reason, f"parameter capture_mb = {world.capture_mb} was refused: {reason}")
     yield set()
     success, message = world.client.trigger("save_capture")
     world.expect(success, f"save_capture: {message}")

@@ -34,6 +34,7 @@ SHIPPED = ROOT / "models/rooms_spt_lite0.onnx"
 RECORDING = ROOT / "bags/rooms_demo.mcap"
 REHEARSED_S = 0.4  # how long a fault lasts when every one comes once
 CALM_S = 2.0
+CAPTURE_MB = {True: 2, False: 40}  # of tiny models' small pictures; of 640x480
 START_S = 120.0  # until every camera has a mask: a model is loaded and loops are compiled
 
 Tell = Callable[[str], None]
@@ -219,7 +220,18 @@ def _world(
         for name in settings.cameras
     }
     client = NodeClient(node)
-    return World(process, client, cameras, checks, listeners, models, engines, folder, settings.burners)
+    return World(
+        process,
+        client,
+        cameras,
+        checks,
+        listeners,
+        models,
+        engines,
+        folder,
+        settings.burners,
+        CAPTURE_MB[settings.is_tiny],
+    )
 
 
 @contextmanager

@@ -146,6 +146,7 @@ class World:
         engines: values of `engine` and `precision` that a swap may ask for; the node starts with the first.
         folder: for files.
         burners: processes that a fault may start to take the processor.
+        capture_mb: that a second of messages fills, so that every capture takes the same memory.
         notes: what faults have to say, a line each.
     """
 
@@ -158,6 +159,7 @@ class World:
     engines: list[tuple[str, str]]
     folder: Path
     burners: int
+    capture_mb: int
     notes: list[str] = field(default_factory=list)
 
     @property

@@ -125,6 +125,64 @@ def test_what_a_running_node_publishes_is_shown_without_a_second_model(
     assert "/latency/latency_p95_ms" in seen
 
 
+@pytest.mark.parametrize("only", ["", "rear"])
+def test_several_cameras_of_a_node_are_shown_each_in_its_place_or_one_alone(
+    tmp_path: Path, ros_environment: dict[str, str], ros_node: Any, model: Path, only: str
+):
+    name = f"view_several{only}"
+    cameras = [Camera(ros_node, f"/{name}/{camera}/image", f"{name}/{camera}") for camera in ("front", "rear")]
+    topics = {f"{camera}.image": f"/{name}/{camera}/image" for camera in ("front", "rear")}
+    node = NodeProcess(
+        ros_environment, name, model=model, cameras=["front", "rear"], diagnostics_period_s=0.2, **topics
+    )
+    file = tmp_path / "run.rrd"
+    shown_name = f"/{name}/{only}" if only else f"/{name}"
+    try:
+        node.wait_for("active: listening to")
+        for camera in cameras:
+            camera.connect()
+        process = viewing(ros_environment, shown_name, "--record", file, "--wait", START_S, "--max-frames", 16)
+        sent: list[dict[int, np.ndarray]] = [{}, {}]
+
+        def shown() -> bool:
+            for number, camera in enumerate(cameras):
+                rgb = random_rgb(100 * number + len(sent[number]))
+                stamp = camera.publish(rgb).header.stamp
+                sent[number][stamp.sec * 10**9 + stamp.nanosec] = rgb
+            try:
+                process.wait(timeout=0.15)
+            except subprocess.TimeoutExpired:
+                return False
+            return True
+
+        wait_until(shown, START_S, "sixteen masks")
+        out, errors = process.communicate(timeout=START_S)
+    finally:
+        process.kill()
+        node.stop()
+    assert process.returncode == 0, errors
+    assert "shown       16 images" in out
+    seen = read_recording(file)
+    places = {"/camera": sent[1]} if only else {"/front/camera": sent[0], "/rear/camera": sent[1]}
+    for place, images in places.items():
+        labels = seen[f"{place}/labels"]
+        assert labels.stamps_ns
+        for stamp_ns, pixels in zip(labels.stamps_ns, arrays(labels), strict=True):
+            np.testing.assert_array_equal(pixels, tiny_labels(images[stamp_ns]))
+        assert class_colours(labels)[1][0] == CLASS_NAMES[1]
+        assert seen[f"{place}/image"].stamps_ns  # found by the camera's own status
+        assert f"{place.removesuffix('/camera')}/latency/infer_ms" in seen
+    assert ("/camera/labels" in seen) == bool(only)
+
+
+def test_cameras_are_those_with_labels_below_the_nodes_name():
+    from seg_perception.view.topics import RAW, cameras_below
+
+    topics = {f"/seg/{name}": [RAW] for name in ("rear/labels", "front/labels", "front/confidence", "a/b/labels")}
+    topics |= {"/seg/odd/labels": ["std_msgs/msg/String"], "/other/top/labels": [RAW], "/segx/up/labels": [RAW]}
+    assert cameras_below("/seg", topics) == ("front", "rear")
+
+
 def test_depth_of_a_topic_becomes_points(tmp_path: Path, ros_environment: dict[str, str], ros_node: Any, model: Path):
     from rclpy.qos import qos_profile_sensor_data
     from sensor_msgs.msg import CameraInfo, Image
@@ -211,10 +269,17 @@ def test_waiting_messages_are_bounded_by_kind_and_the_oldest_goes():
 
     arrivals = Arrivals(most=2)
     for number in range(5):
-        arrivals.put("labels", number)
-    arrivals.put("points", "cloud")
-    taken = [arrivals.take(0.0) for _ in range(4)]
-    assert taken == [("labels", 3), ("labels", 4), ("points", "cloud"), None]
+        arrivals.put(("front", "labels"), number)
+    arrivals.put(("front", "points"), "cloud")
+    arrivals.put(("rear", "labels"), 9)  # another camera's are another kind
+    taken = [arrivals.take(0.0) for _ in range(5)]
+    assert taken == [
+        (("front", "labels"), 3),
+        (("front", "labels"), 4),
+        (("front", "points"), "cloud"),
+        (("rear", "labels"), 9),
+        None,
+    ]
     assert arrivals.dropped == 3
 
 
