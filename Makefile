@@ -1,5 +1,6 @@
 # make demo    plays the shipped recording through the node and scores it
 # make test    lint, types, layers and the whole test suite, in an environment of its own
+# make soak    an hour of three cameras and faults at random
 # make help    the rest
 
 SHELL := /bin/bash
@@ -10,13 +11,17 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
 	"$$p" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo "$$p" && break; done)
 DEMO_ARGS ?=
 TEST_ARGS ?=
+SOAK_MINUTES ?= 60
+SOAK_SEED ?=
+SOAK_ARGS ?=
 
-.PHONY: help demo test lint rooms-env clean
+.PHONY: help demo test lint soak rooms-env clean
 
 help:
 	@echo "make demo       play the shipped recording through the node over DDS and score it (out/demo)"
 	@echo "make test       lint, types, layers and all tests; TEST_ARGS='-k node' passes options to pytest"
 	@echo "make lint       lint, types and layers alone"
+	@echo "make soak       an hour of three cameras and faults at random (out/soak/report.md); SOAK_MINUTES=10 SOAK_SEED=7"
 	@echo "make rooms-env  environment of the generator of rendered rooms (.venv-rooms, Python 3.11)"
 	@echo "make clean      remove what these made"
 
@@ -30,6 +35,9 @@ lint: .venv-test/.installed
 	.venv-test/bin/ruff check .
 	.venv-test/bin/mypy
 	.venv-test/bin/lint-imports --no-cache
+
+soak: .venv-test/.installed
+	.venv-test/bin/python -m test.soak --minutes $(SOAK_MINUTES) $(if $(SOAK_SEED),--seed $(SOAK_SEED)) --out out/soak $(SOAK_ARGS)
 
 # No torch here: what a robot installs, with ROS 2 from wheels in place of a ROS installation.
 .venv/.installed: setup.py constraints.txt

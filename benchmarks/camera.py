@@ -32,10 +32,12 @@ class Stream:
     Attributes:
         rate_hz: masks a second, the first half second left out.
         ages_ms: age of each mask as it comes in, in the order of the images.
+        arrived_s: when each came, perf_counter.
     """
 
     rate_hz: float
     ages_ms: np.ndarray
+    arrived_s: np.ndarray
 
 
 class Camera:
@@ -44,15 +46,28 @@ class Camera:
     Args:
         node: a spinning rclpy node.
         rgb: uint8 [H, W, 3].
+        topic: of the images.
+        outputs: name that the masks' topics begin with.
+        status: name of the node's status in its diagnostics; empty: whatever comes.
+        masks: outputs that make an answer.
     """
 
-    def __init__(self, node: Any, rgb: np.ndarray) -> None:
+    def __init__(
+        self,
+        node: Any,
+        rgb: np.ndarray,
+        topic: str = TOPIC,
+        outputs: str = "/segmentation",
+        status: str = "",
+        masks: tuple[str, ...] = MASKS,
+    ) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
         from rclpy.qos import qos_profile_sensor_data
         from sensor_msgs.msg import Image
 
         self._node = node
-        self._publisher = node.create_publisher(Image, TOPIC, qos_profile_sensor_data)
+        self._status, self._masks = status, masks
+        self._publisher = node.create_publisher(Image, topic, qos_profile_sensor_data)
         self._header = Header(1, 0, b"camera_optical_frame")
         self._message = bytearray(write_image(self._header, "rgb8", rgb))
         self._count = 0
@@ -61,8 +76,8 @@ class Camera:
         self._news = threading.Condition()
         self.stages: dict[str, str] = {}
         self._subscriptions = [
-            node.create_subscription(Image, f"/segmentation/{name}", lambda m, n=name: self._answer(n, m), 10, raw=True)
-            for name in MASKS
+            node.create_subscription(Image, f"{outputs}/{name}", lambda m, n=name: self._answer(n, m), 10, raw=True)
+            for name in masks
         ]
         self._subscriptions.append(node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnose, 10))
 
@@ -97,10 +112,10 @@ class Camera:
         assert done_s is not None
         return 1e3 * (done_s - self._sent[key])
 
-    def stream(self, rate_hz: float, seconds: float) -> Stream:
-        """Images at a steady rate, whatever comes back."""
+    def stream(self, rate_hz: float, seconds: float, stop: threading.Event | None = None) -> Stream:
+        """Images at a steady rate, whatever comes back; until `stop` is set, where it is given."""
         first, start = self._count + 1, time.perf_counter()
-        while time.perf_counter() < start + seconds:
+        while time.perf_counter() < start + seconds and not (stop is not None and stop.is_set()):
             self._publish()
             time.sleep(max(0.0, start + (self._count - first + 1) / rate_hz - time.perf_counter()))
         end = time.perf_counter()
@@ -109,7 +124,7 @@ class Camera:
         # The first half second fills queues; what a robot lives with comes after.
         steady = {key: at for key, at in done.items() if at is not None and start + 0.5 <= at <= end}
         ages_ms = np.array([1e3 * (at - self._sent[key]) for key, at in steady.items()])
-        return Stream(len(steady) / (end - start - 0.5), ages_ms)
+        return Stream(len(steady) / (end - start - 0.5), ages_ms, np.array(list(steady.values())))
 
     def _publish(self) -> int:
         self._count += 1
@@ -129,8 +144,10 @@ class Camera:
 
     def _diagnose(self, message: Any) -> None:
         for status in message.status:
+            if self._status and status.name != self._status:
+                continue
             self.stages = {v.key: v.value for v in status.values}
 
     def _done_s(self, key: int) -> float | None:
         answers = self._arrived.get(key, {})
-        return max(answers.values()) if len(answers) == len(MASKS) else None
+        return max(answers.values()) if len(answers) == len(self._masks) else None

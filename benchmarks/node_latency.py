@@ -13,8 +13,10 @@ process, which notes when the masks (labels and superpixels) of which image are 
 Latency: one image at a time, the next one after the answer; from publish to both masks here. The node's own share is its
 latency less the echo's, less engine and painting as it tells them in its diagnostics: what reading, resizing, handing
 over and counting cost. Under load: images at --overload times the rate of the bare engine with painting; masks a second
-as a share of that rate, and the age of masks as they come in. With --memory the node's resident memory is noted once a
-second under load, and its slope given. The tables give the median over the repeats and the smallest and largest.
+as a share of that rate, and the age of masks as they come in. With --memory the node's private memory is noted once a
+second under load, and its slope given. --overload-minutes 10 keeps the node under load for so long, with memory, and says
+whether the age's 99th percentile stays within two engine times and 10 ms (`--sizes 640x480 --kinds node --repeats 1`). The
+tables give the median over the repeats and the smallest and largest.
 """
 
 from __future__ import annotations
@@ -40,10 +42,12 @@ from seg_perception.image_memory import keep_freed_memory
 from seg_perception.process.environment import describe_environment
 from seg_perception.process.ros_environment import free_domain_id, ros_process_environment
 from seg_perception.segmenter import Segmenter
+from test.soak.memory import MemorySampler
 
 ROOT = Path(__file__).parents[1]
 SIZES = {"640x480": (480, 640), "1920x1080": (1080, 1920)}
 KINDS = ("node", "plain", "echo")
+AGE_BESIDE_MS = 10.0  # that masks may be older under overload than two engine times, one image in work and one waiting
 PAINTING = "paint"  # the stage's name in timings and diagnostics
 
 
@@ -56,7 +60,7 @@ class Figures:
     engine_ms: float
     painting_ms: float
     stream: Stream | None
-    memory_mb: np.ndarray
+    memory: MemorySampler | None
 
 
 def bare_ms(args: argparse.Namespace, rgb: np.ndarray) -> tuple[float, float]:
@@ -88,28 +92,6 @@ def running(kind: str, args: argparse.Namespace, environment: dict[str, str]) ->
         process.wait(timeout=30)
 
 
-@contextmanager
-def memory_of(pid: int, wanted: bool) -> Iterator[list[float]]:
-    """Resident megabytes of a process, once a second while the block runs."""
-    samples: list[float] = []
-    done = threading.Event()
-
-    def sample() -> None:
-        while not done.wait(1.0):
-            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-            samples.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
-
-    thread = threading.Thread(target=sample)
-    if wanted:
-        thread.start()
-    try:
-        yield samples
-    finally:
-        done.set()
-        if wanted:
-            thread.join()
-
-
 def measure(
     kind: str, args: argparse.Namespace, environment: dict[str, str], node: Any, rgb: np.ndarray, rate_hz: float
 ) -> Figures:
@@ -125,10 +107,14 @@ def measure(
             if kind != "echo":
                 time.sleep(1.2)  # a diagnostics message that has seen these frames
             engine_ms, painting_ms = camera.stage_ms("infer"), camera.stage_ms(PAINTING)
-            stream, memory = None, []
+            stream, memory = None, None
             if kind != "echo":
-                with memory_of(pid, args.memory and kind == "node") as memory:
-                    stream = camera.stream(rate_hz, args.seconds)
+                if kind == "node" and (args.memory or args.overload_minutes):
+                    memory = MemorySampler(pid, 1.0)
+                seconds = 60 * args.overload_minutes if kind == "node" and args.overload_minutes else args.seconds
+                stream = camera.stream(rate_hz, seconds)
+                if memory is not None:
+                    memory.close()
     finally:
         camera.close()
     return Figures(
@@ -137,7 +123,7 @@ def measure(
         engine_ms,
         painting_ms,
         stream,
-        np.array(memory),
+        memory,
     )
 
 
@@ -146,14 +132,24 @@ def spread(values: list[float], digits: int = 1) -> str:
     return f"{median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
-def slope_mb_per_minute(memory_mb: np.ndarray) -> str:
-    """Slope of the last three quarters with its 95 % interval, by least squares."""
-    steady = memory_mb[len(memory_mb) // 4 :]
-    if len(steady) < 10:
-        return "too short"
-    minutes = np.arange(len(steady)) / 60
-    (slope, _), covariance = np.polyfit(minutes, steady, 1, cov=True)
-    return f"{slope:.2f} +- {1.96 * np.sqrt(covariance[0, 0]):.2f}, {steady.min():.0f} to {steady.max():.0f} MB"
+def endurance(figures: Figures) -> list[str]:
+    """Of a node under load for long: its memory's slope and the age of its masks, against what they may be."""
+    if figures.memory is None or figures.stream is None:
+        return []
+    megabytes = [sample.memory_mb for sample in figures.memory.figures]
+    try:
+        slope = figures.memory.slope()
+    except ValueError as error:
+        return [f"memory: {error}"]
+    p99_ms = float(np.percentile(figures.stream.ages_ms, 99))
+    limit_ms = 2 * figures.engine_ms + AGE_BESIDE_MS
+    verdict = "within" if p99_ms <= limit_ms else "ABOVE"
+    grows = "GROWS" if slope.grows else "does not grow"
+    return [
+        f"memory under load for {slope.minutes:.1f} minutes {grows}: {slope}, {min(megabytes):.0f} to {max(megabytes):.0f} MB",
+        f"age p99 {p99_ms:.1f} ms, {verdict} two engine times and {AGE_BESIDE_MS:g} ms ({limit_ms:.1f} ms); "
+        f"{len(figures.stream.ages_ms)} masks",
+    ]
 
 
 def table(size: str, results: dict[str, list[Figures]], bare: list[tuple[float, float]]) -> list[str]:
@@ -178,12 +174,8 @@ def table(size: str, results: dict[str, list[Figures]], bare: list[tuple[float, 
         rows.append(f"| {size} | {kind} | {' | '.join(columns)} |")
     engine, painting = spread([b[0] for b in bare]), spread([b[1] for b in bare])
     rows.append(f"| {size} | bare | | | {engine} | {painting} | | 1 | | |")
-    rows += [
-        f"\n{size}: memory of the node under load, MB a minute: {slope_mb_per_minute(f.memory_mb)}\n"
-        for f in results["node"]
-        if len(f.memory_mb)
-    ]
-    return rows
+    lines = [line for figures in results.get("node", []) for line in endurance(figures)]
+    return [*rows, "", *(f"{size}: {line}  " for line in lines), ""] if lines else rows
 
 
 def main() -> None:
@@ -199,6 +191,9 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=40, help="images one at a time, a repeat")
     parser.add_argument("--overload", type=float, default=3.0, help="images under load, in times of the bare rate")
     parser.add_argument("--seconds", type=float, default=5.0, help="under load, a repeat")
+    parser.add_argument(
+        "--overload-minutes", type=float, default=0.0, help="the node under load for so long; 0: --seconds"
+    )
     parser.add_argument("--memory", action="store_true", help="note the node's memory under load")
     args = parser.parse_args()
     kinds = [kind for kind in KINDS if kind in args.kinds or kind == "echo"]

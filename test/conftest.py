@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 # A shell ignores SIGINT in what it starts with "&", and every process inherits that: Ctrl-C would end none of those that
 # tests start, and the tests of that would fail.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The soak first: it takes as long as many other tests, which run beside it (pytest-xdist) only where it has begun."""
+    items.sort(key=lambda item: "test_soak.py" not in item.nodeid)
