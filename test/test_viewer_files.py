@@ -19,7 +19,10 @@ import yaml
 ROOT = Path(__file__).parents[1]
 RVIZ = ROOT / "config/rviz/segmentation.rviz"
 FOXGLOVE = ROOT / "config/foxglove/segmentation.json"
+RVIZ_SEVERAL = ROOT / "config/rviz/multi_camera.rviz"
+FOXGLOVE_SEVERAL = ROOT / "config/foxglove/multi_camera.json"
 NODE, CAMERA = "/segmentation", "/camera/image_raw"
+CAMERAS = ("front", "rear")  # of multi_camera.launch.py without arguments
 
 # rviz_common/src/rviz_common/properties/qos_profile_property.cpp, 45-61 the policies and 69-101 the names; "Filter size" of
 # displays with a message filter: rviz_common/include/rviz_common/message_filter_display.hpp, 68.
@@ -77,7 +80,18 @@ def contract() -> dict[str, str]:
     topics = {f"{NODE}/{name}": kind for name, kind in rows}
     assert {f"{NODE}/{name}" for name in ("labels", "confidence", "superpixels", "overlay")} <= topics.keys()
     # Made of depth; in the contract of topics also where this node cannot give it yet.
-    return {f"{NODE}/points": "sensor_msgs/PointCloud2", **topics}
+    topics = {f"{NODE}/points": "sensor_msgs/PointCloud2", **topics}
+    return topics | {topic.replace(NODE, f"{NODE}/{c}"): kind for topic, kind in topics.items() for c in CAMERAS}
+
+
+@pytest.fixture(scope="module", params=[RVIZ, RVIZ_SEVERAL], ids=lambda path: path.name)
+def any_rviz(request: pytest.FixtureRequest) -> Any:
+    return yaml.safe_load(request.param.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module", params=[FOXGLOVE, FOXGLOVE_SEVERAL], ids=lambda path: path.name)
+def any_layout(request: pytest.FixtureRequest) -> Any:
+    return json.loads(request.param.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -94,20 +108,20 @@ def displays(rviz: Any) -> list[dict[str, Any]]:
     return rviz["Visualization Manager"]["Displays"]
 
 
-def test_rviz_knows_every_display_and_each_of_its_settings(rviz: Any):
-    assert displays(rviz)
-    for display in displays(rviz):
+def test_rviz_knows_every_display_and_each_of_its_settings(any_rviz: Any):
+    assert displays(any_rviz)
+    for display in displays(any_rviz):
         _, settings = DISPLAYS[display["Class"]]
         assert display.keys() <= settings | EVERY_DISPLAY, display["Name"]
         assert display["Enabled"] == display["Value"]
         if "Style" in display:
             assert display["Style"] in STYLES
-    names = [display["Name"] for display in displays(rviz)]
+    names = [display["Name"] for display in displays(any_rviz)]
     assert len(set(names)) == len(names)
 
 
-def test_rviz_subscribes_so_that_drivers_and_the_node_match(rviz: Any):
-    for display in displays(rviz):
+def test_rviz_subscribes_so_that_drivers_and_the_node_match(any_rviz: Any):
+    for display in displays(any_rviz):
         topic = display.get("Topic")
         if topic is None:
             continue
@@ -135,12 +149,24 @@ def test_rviz_shows_the_nodes_topics_as_what_they_are(rviz: Any):
             assert declared.split(", ")[1] in RVIZ_ENCODINGS
 
 
-def test_rviz_colours_points_by_a_field_that_the_cloud_has(rviz: Any):
+def test_rviz_shows_both_cameras_of_the_launch_file(any_rviz: Any):
+    shown = {d["Topic"]["Value"]: DISPLAYS[d["Class"]][0] for d in displays(any_rviz) if "Topic" in d}
+    if f"{NODE}/overlay" in shown:
+        return  # of one camera; see above
+    outputs = {f"{NODE}/{camera}/{output}" for camera in CAMERAS for output in ("overlay", "labels", "points")}
+    assert shown.keys() == {f"/{camera}/image_raw" for camera in CAMERAS} | outputs
+    for topic in outputs:
+        assert contract()[topic].startswith(shown[topic])
+
+
+def test_rviz_colours_points_by_a_field_that_the_cloud_has(any_rviz: Any):
     from seg_perception.cloud import FIELDS
 
-    (points,) = [display for display in displays(rviz) if display["Class"].endswith("PointCloud2")]
-    assert points["Color Transformer"] == "Intensity"
-    assert points["Channel Name"] in {name for name, _, _ in FIELDS}
+    clouds = [display for display in displays(any_rviz) if display["Class"].endswith("PointCloud2")]
+    assert clouds
+    for points in clouds:
+        assert points["Color Transformer"] == "Intensity"
+        assert points["Channel Name"] in {name for name, _, _ in FIELDS}
 
 
 def leaves(node: Any) -> list[str]:
@@ -153,11 +179,11 @@ def leaves(node: Any) -> list[str]:
     return leaves(node["first"]) + leaves(node["second"])
 
 
-def test_foxglove_has_a_place_for_every_panel_and_knows_its_type_and_settings(layout: Any):
+def test_foxglove_has_a_place_for_every_panel_and_knows_its_type_and_settings(any_layout: Any):
     # context/CurrentLayoutContext/actions.ts, 30-44
-    assert layout.keys() == {"configById", "layout", "globalVariables", "playbackConfig", "userNodes"}
-    assert sorted(leaves(layout["layout"])) == sorted(layout["configById"])
-    for panel_id, config in layout["configById"].items():
+    assert any_layout.keys() == {"configById", "layout", "globalVariables", "playbackConfig", "userNodes"}
+    assert sorted(leaves(any_layout["layout"])) == sorted(any_layout["configById"])
+    for panel_id, config in any_layout["configById"].items():
         kind, _, name = panel_id.partition("!")
         assert name
         assert config.keys() <= PANELS[kind] | TITLES, panel_id
@@ -182,21 +208,39 @@ def test_foxglove_shows_the_nodes_topics(layout: Any):
     assert settings["colorMap"] in ("turbo", "rainbow")
 
 
+def test_foxglove_shows_both_cameras_of_the_launch_file():
+    layout = json.loads(FOXGLOVE_SEVERAL.read_text(encoding="utf-8"))
+    topics = {c["imageMode"]["imageTopic"] for p, c in layout["configById"].items() if p.startswith("Image!")}
+    outputs = {f"{NODE}/{camera}/{output}" for camera in CAMERAS for output in ("overlay", "labels")}
+    assert topics == {f"/{camera}/image_raw" for camera in CAMERAS} | outputs
+    points = layout["configById"]["3D!points"]["topics"]
+    assert points.keys() == {f"{NODE}/{camera}/points" for camera in CAMERAS}
+    assert all(settings.keys() <= POINT_SETTINGS for settings in points.values())
+    for camera in CAMERAS:  # each has a status of its own
+        assert set(plotted_keys(layout, f"{NODE}: {camera}")) == {
+            "latency_p95_ms",
+            "age_ms",
+            "input_rate_hz",
+            "output_rate_hz",
+        }
+
+
 def test_foxglove_plots_values_of_the_nodes_diagnostics(layout: Any):
     assert len(plotted_keys(layout)) > 6  # that the node has them: test_consumers.py
 
 
-def plotted_keys(layout: Any) -> list[str]:
-    """Keys of the node's diagnostics that the plots show."""
+def plotted_keys(layout: Any, status: str = NODE) -> list[str]:
+    """Keys of a status of the node's diagnostics that the plots show; none where a path is no path at all."""
     # packages/message-path/src/grammar.ne: .field, [from:to], {field==value}
-    path = re.compile(rf'/diagnostics\.status\[:\]\{{name=="{NODE}"\}}\.values\[:\]\{{key=="(\w+)"\}}\.value')
+    path = re.compile(r'/diagnostics\.status\[:\]\{name=="([^"]+)"\}\.values\[:\]\{key=="(\w+)"\}\.value')
     matches = [path.fullmatch(p["value"]) for c in layout["configById"].values() for p in c.get("paths", [])]
-    return [match[1] for match in matches if match is not None] if all(matches) else []
+    known = [match for match in matches if match is not None]
+    return [match[2] for match in known if match[1] == status] if len(known) == len(matches) else []
 
 
-def test_both_are_installed_with_the_package_and_shown_in_the_docs():
+def test_all_are_installed_with_the_package_and_shown_in_the_docs():
     page = (ROOT / "docs/viewing.md").read_text(encoding="utf-8")
     setup = (ROOT / "setup.py").read_text(encoding="utf-8")
     assert '"config"' in setup.split("def data_files")[1].split("rglob")[0]  # every folder below it
-    for file in (RVIZ, FOXGLOVE):
+    for file in (RVIZ, FOXGLOVE, RVIZ_SEVERAL, FOXGLOVE_SEVERAL):
         assert str(file.relative_to(ROOT)) in page

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -53,6 +54,39 @@ def test_cameras_by_a_parameter_file(launch: Launch, common: list[str], tmp_path
     )
     run = launch(*common, f"params_file:={file}", "right.image:=/other/image")
     run.wait_for(f"{ACTIVE} /l/image, /other/image")  # the argument wins over the file
+    assert run.interrupt() == 0, run.output
+
+
+def from_docs(kind: str, text: str) -> str:
+    """The block of docs/launch.md that holds a text."""
+    page = (Path(__file__).parents[2] / "docs/launch.md").read_text(encoding="utf-8")
+    (block,) = [block for block in re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) if text in block]
+    return block
+
+
+def test_the_parameter_file_of_the_docs_is_one(launch: Launch, common: list[str], tmp_path: Path) -> None:
+    body = tmp_path / "body.png"
+    cv2.imwrite(str(body), np.eye(64, dtype=np.uint8) * 255)
+    file = tmp_path / "cameras.yaml"
+    file.write_text(from_docs("yaml", "body_mask").replace("/opt/robot/rear_body.png", str(body)), encoding="utf-8")
+    run = launch(*common, f"params_file:={file}")
+    run.wait_for(f"{ACTIVE} /front/color/image_raw, /rear/image_raw/compressed")
+    assert "/wrist" not in run.output  # not enabled
+    assert run.interrupt() == 0, run.output
+
+
+def test_the_launch_file_of_the_docs_is_one(launch: Launch, tool: Tool, model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "robot.launch.py"
+    text = from_docs("python", "multi_camera").replace(
+        '"cameras": "front,rear"', f'"model": {str(model)!r}, "engine": "onnxruntime", "cameras": "front,rear"'
+    )
+    end = "\n\ndef generate_launch_description():\n    return LaunchDescription([segmentation])\n"
+    file.write_text(f"from launch import LaunchDescription\n{text}{end}", encoding="utf-8")
+    run = launch(str(file))
+    run.wait_for(f"{ACTIVE} /front/image_raw, /rear/image_raw")
+    topics = set(tool("topic", "list", "--no-daemon", "--spin-time", "5").split())
+    assert {"/semantic", "/robot/segmentation/rear/labels"} <= topics
+    assert "/robot/segmentation/front/labels" not in topics
     assert run.interrupt() == 0, run.output
 
 
