@@ -41,6 +41,41 @@ def test_three_cameras_and_random_faults(tmp_path: Path):
     print(run.stdout)
 
 
+# Stands in for a node that answers twice: every mask of the first camera is handed on two times.
+TWICE = """
+import sys
+from test.soak.__main__ import main
+from test.soak.world import Listener
+
+hand_on = Listener._on_labels
+
+def twice(self, serialized):
+    hand_on(self, serialized)
+    if self._camera == "front":
+        hand_on(self, serialized)
+
+Listener._on_labels = twice
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(find_spec("rclpy") is None, reason="needs rclpy: pip install 'seg_perception[ros]'")
+def test_a_run_with_something_wrong_fails_and_says_what(tmp_path: Path):
+    options = ["--tiny", "--minutes", "0.12", "--seed", "1", "--patience", "60", "--out", str(tmp_path)]
+    run = subprocess.run(
+        [sys.executable, "-c", TWICE, *options, "--fault", "frame_id changes"],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+    assert run.returncode == 1, run.stdout
+    (failed,) = [line for line in run.stdout.splitlines() if line.startswith("FAIL")]
+    assert "no image has two masks: twice: " in failed
+    assert "front: a mask twice: a second mask of image" in (tmp_path / "report.md").read_text()
+
+
 @pytest.mark.parametrize(
     "options", [["--minutes", "0"], ["--cameras", "1"], ["--rate", "-1"], ["--fault", "none such"]]
 )
