@@ -13,6 +13,7 @@ from test.seg_perception.node_diagnostics import Figures, figures
 
 LEFT_OUT = 0.25  # of a run, at its start: allocators and libraries take what they will keep
 BLOCKS = 20
+MOST_CORRELATION = 0.9  # of neighbouring blocks; a straight line leaves no more
 MOST_GROWTH_MB = 10.0  # of a run, for certain; glibc's arenas alone come and go by some megabytes
 
 
@@ -44,7 +45,9 @@ def slope(minutes: np.ndarray, memory_mb: np.ndarray) -> Slope:
     """The line through the means of blocks of equal length.
 
     Neighbouring samples are nearly the same number: taken one by one, they would make any line look certain. The means of
-    BLOCKS blocks depend on each other far less.
+    BLOCKS blocks depend on each other far less, and where they still do - what a fault has taken stays until another one lets it
+    go - the interval is widened by sqrt((1 + r) / (1 - r)), r the correlation of neighbouring residuals, as for a first-order
+    autoregression.
 
     Args:
         minutes, memory_mb: float [N], rising times and samples; the first LEFT_OUT of the time is left out.
@@ -58,7 +61,11 @@ def slope(minutes: np.ndarray, memory_mb: np.ndarray) -> Slope:
         raise ValueError(f"{len(x)} samples of memory after the start, expected {2 * BLOCKS} at least")
     x, y = (np.array([part.mean() for part in np.array_split(values, BLOCKS)]) for values in (x, y))
     line = stats.linregress(x, y)
-    margin = float(stats.t.ppf(0.975, BLOCKS - 2) * line.stderr)
+    residuals = y - line.intercept - line.slope * x
+    scale = float(residuals @ residuals)
+    r = float(residuals[1:] @ residuals[:-1]) / scale if scale > 0 else 0.0
+    r = min(max(r, 0.0), MOST_CORRELATION)
+    margin = float(stats.t.ppf(0.975, BLOCKS - 2) * line.stderr * np.sqrt((1 + r) / (1 - r)))
     rate = float(line.slope)
     return Slope(rate, rate - margin, rate + margin, float(minutes[-1] - begin))
 

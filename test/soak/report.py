@@ -152,6 +152,14 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "/").split())
 
 
+def _memory(outcome: Outcome) -> list[tuple[float, float]]:
+    """Seconds since the run began, and megabytes, of every sample."""
+    if outcome.memory is None:
+        return []
+    pairs = zip(outcome.memory.at_s, outcome.memory.figures, strict=True)
+    return [(round(at_s - outcome.began_s, 1), round(sample.memory_mb, 2)) for at_s, sample in pairs]
+
+
 def _facts(outcome: Outcome) -> dict[str, object]:
     slope = outcome.slope
     return {
@@ -162,4 +170,5 @@ def _facts(outcome: Outcome) -> dict[str, object]:
         "violations": {name: dict(checks.violations) for name, checks in outcome.checks.items()},
         "notes": outcome.notes,
         "episodes": [asdict(each) for each in outcome.endured],
+        "memory_mb": _memory(outcome),
     }

@@ -42,14 +42,22 @@ def test_what_is_taken_at_the_start_is_no_leak():
     assert not slope(MINUTES, memory).grows
 
 
-def test_the_interval_holds_the_true_slope_as_often_as_it_says():
-    """Of 200 runs of 60 minutes whose noise has come to rest between two blocks (Durbin-Watson's case is left to the margin)."""
+@pytest.mark.parametrize(("stays_minutes", "least"), [(0.0, 0.90), (2.0, 0.85), (5.0, 0.80)])
+def test_the_interval_holds_the_true_slope_about_as_often_as_it_says(stays_minutes: float, least: float):
+    """Levels that are taken at random and stay for a time, as what faults leave behind does; 95 % asked for.
+
+    The correction knows the correlation only from 20 residuals, so that long stays cost some of it.
+    """
     rng = np.random.default_rng(0)
     held = 0
     for _ in range(200):
-        found = slope(MINUTES, 0.1 * MINUTES + rng.normal(0.0, 5.0, 3600))
+        noise = rng.normal(0.0, 20.0, 3600)
+        if stays_minutes:
+            changes = rng.random(3600) < 1 / (60 * stays_minutes)
+            noise = noise[np.maximum.accumulate(np.where(changes, np.arange(3600), 0))]
+        found = slope(MINUTES, 0.1 * MINUTES + noise)
         held += found.low <= 0.1 <= found.high
-    assert 180 <= held <= 199  # 190 expected, 95 %; standard deviation 3
+    assert held / 200 >= least
 
 
 def test_a_certain_slope_that_adds_up_to_little_is_no_leak():

@@ -178,4 +178,5 @@ def test_the_report_holds_the_figures_and_plots_that_open(outcome, tmp_path):
     assert facts["settings"]["seed"] == 7
     assert facts["violations"] == {"front": {}, "rear": {}}
     assert len(facts["episodes"]) == 4
+    assert facts["memory_mb"][6] == [60.0, round(outcome.memory.figures[6].memory_mb, 2)]
     assert (tmp_path / "node.log").read_text() == "all is well\n"
