@@ -35,7 +35,7 @@ RECORDING = ROOT / "bags/rooms_demo.mcap"
 REHEARSED_S = 0.4  # how long a fault lasts when every one comes once
 CALM_S = 2.0
 CAPTURE_MB = {True: 2, False: 40}  # of tiny models' small pictures; of 640x480
-START_S = 120.0  # until every camera has a mask: a model is loaded and loops are compiled
+START_S = 600.0  # until every camera has a mask: on a machine that others load, loading a model may take minutes
 
 Tell = Callable[[str], None]
 
