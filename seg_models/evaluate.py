@@ -1,7 +1,8 @@
-"""Score a model on a folder data set: `python -m seg_models.evaluate --checkpoint last.ckpt --data data/rooms`.
+"""Score a model on a data set: `python -m seg_models.evaluate --checkpoint last.ckpt --data data/rooms`.
 
 As a robot sees (the default): the image is squeezed into the network's input, and labels are scored at the size of each
 mask. As the papers do: `--mode whole` or `slide`, with `--short-side`, `--scales` and `--flip` (see `inference.py`).
+Further measures each have an option (docs/evaluation.md); `--report DIR` makes a page of them.
 """
 
 from __future__ import annotations
@@ -9,26 +10,50 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
 
 from seg_models.checkpoints.released import released_model, released_recipe
 from seg_models.checkpoints.trained import load_task
 from seg_models.data.folder import FolderDataset
-from seg_models.data.layouts.opening import KINDS
-from seg_models.evaluation.inference import SMALL_INPUTS
-from seg_models.evaluation.protocol import (
-    MODES,
-    Protocol,
-    ProtocolError,
-    default_windows,
-    onnx_predictor,
-    protocol_predictor,
-)
-from seg_models.evaluation.report import check_target, lines, write_figures
+from seg_models.evaluation import cost
+from seg_models.evaluation.class_scores import ClassScores, class_groups
+from seg_models.evaluation.corruptions import GROUPS, ROBOT_GROUPS
+from seg_models.evaluation.measures import Measure
+from seg_models.evaluation.onnx_file import open_deployment_file
+from seg_models.evaluation.options import chosen_measures, options, protocol_of, refuse_idle_options
+from seg_models.evaluation.page import ShownImage, page
+from seg_models.evaluation.predictors import Predict, protocol_predictor
+from seg_models.evaluation.processes import Processes, device_named, running_processes
+from seg_models.evaluation.protocol import Protocol, ProtocolError, default_windows
+from seg_models.evaluation.report import check_target, figures, lines, write_json, write_text
+from seg_models.evaluation.robustness import robustness
 from seg_models.evaluation.scoring import evaluate
 from seg_models.messages import one_line
 from seg_models.segmentation_model import SegmentationModel
 from seg_models.training.recipe import naming
+
+JSON_NAME, PAGE_NAME = "report.json", "report.html"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """A model that is scored.
+
+    Attributes:
+        predict: what it makes of an image.
+        classes: their number.
+        cost: of an image (H, W, 3), see `evaluation.cost`.
+        protocol: how it is scored, defaults filled in.
+    """
+
+    predict: Predict
+    classes: int
+    cost: Callable[[np.ndarray], dict[str, Any]]
+    protocol: Protocol
 
 
 def model_of(args: argparse.Namespace, num_classes: int) -> SegmentationModel:
@@ -44,77 +69,101 @@ def model_of(args: argparse.Namespace, num_classes: int) -> SegmentationModel:
         return released_model(recipe, args.released, num_classes)
 
 
+def scored_model(args: argparse.Namespace, data: FolderDataset, protocol: Protocol, device: torch.device) -> Scored:
+    """The model that the options name, on the device.
+
+    Raises:
+        ProtocolError: it cannot be scored so, or has another number of classes than the data.
+    """
+    if args.onnx:
+        if protocol != Protocol(longest_ratio=args.longest_ratio):
+            raise ProtocolError(
+                "a deployment model has one input size; the other modes need --checkpoint or --released"
+            )
+        file = open_deployment_file(args.onnx, device)
+        scored = Scored(file.predict, len(file.names), lambda image: cost.file_cost(file, image, device), protocol)
+    else:
+        model = model_of(args, len(data.table.names)).eval()
+        if args.mode == "slide":
+            window, stride, small = default_windows(model, args.window, args.stride, args.small_inputs)
+            protocol = dataclasses.replace(protocol, window=window, stride=stride, small_inputs=small)
+        predict = protocol_predictor(model, protocol, device)
+
+        def cost_of(image: np.ndarray) -> dict[str, Any]:
+            return cost.model_cost(model, predict, image, device)
+
+        scored = Scored(predict, model.num_classes, cost_of, protocol)
+    if scored.classes != len(data.table.names):
+        raise ProtocolError(
+            f"the model has {scored.classes} classes, {args.data} has {len(data.table.names)}; they must match"
+        )
+    return scored
+
+
+def run(args: argparse.Namespace, processes: Processes) -> None:
+    """Score, and in the first process print and write.
+
+    Raises:
+        ValueError, OSError: what was given wrong, in one line.
+    """
+    if args.json:
+        check_target(args.json)
+    if args.report:
+        args.report.mkdir(parents=True, exist_ok=True)
+        check_target(args.report / PAGE_NAME)
+    device = device_named(args.device, processes)
+    data = FolderDataset([args.data], args.split, kind=args.kind)
+    names = data.table.names
+    scored = scored_model(args, data, protocol_of(args, names), device)
+    scores = ClassScores(names, class_groups(names, args.group))
+    measures = chosen_measures(args, names, scored.predict(data.read(0)[0]).superpixels is not None)
+    every: list[Measure] = [scores, *measures]
+    evaluate(scored.predict, data, every, processes, left_out=scored.protocol.left_out)
+    extra: dict[str, Any] = {}
+    if args.corruptions or args.all:
+        found = {
+            title: robustness(scored.predict, data, groups=groups, processes=processes)
+            for title, groups in (("RSSeg, Table 15", GROUPS), ("robots' cameras", ROBOT_GROUPS))
+        }
+        extra["robustness"] = {title: dataclasses.asdict(one) for title, one in found.items()}
+    if not processes.is_first:
+        return
+    if args.cost or args.all:
+        extra["cost"] = scored.cost(data.read(0)[0])
+    for line in lines(scores, measures, f"{args.data}/{args.split}", scored.protocol):
+        print(line)
+    if "robustness" in extra:
+        print("\n".join(line for title, one in found.items() for line in (f"{title}:", *one.lines())))
+    if "cost" in extra:
+        print("\n".join(cost.lines(extra["cost"])))
+    about = {"model": str(args.checkpoint or args.onnx or args.released), "data": str(args.data), "split": args.split}
+    result = figures(scores, measures, about, scored.protocol) | extra
+    if args.json:
+        write_json(args.json, result)
+    if args.report:
+        worst = scores.worst(args.worst)
+        result["worst"] = {data.images[index].name: miou for index, miou in worst}
+        write_json(args.report / JSON_NAME, result)
+        shown = [shown_image(scored.predict, data, index, miou) for index, miou in worst]
+        write_text(args.report / PAGE_NAME, page(result, data.table, shown))
+        print(f"wrote {args.report / PAGE_NAME}, {args.report / JSON_NAME}")
+
+
+def shown_image(predict: Predict, data: FolderDataset, index: int, miou: float) -> ShownImage:
+    """An image of the page, predicted once more."""
+    image, labels = data.read(index)
+    found = predict(image).at_size((labels.shape[0], labels.shape[1]))
+    return ShownImage(data.images[index].name, miou, image, labels, found.labels, found.superpixels)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code (2: bad input, one line says what)."""
-    parser = argparse.ArgumentParser(prog="python -m seg_models.evaluate", description=(__doc__ or "").splitlines()[0])
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--checkpoint", type=Path, help="checkpoint of seg_models.train")
-    source.add_argument("--onnx", type=Path, help="deployment model of seg_models.export")
-    source.add_argument("--released", type=Path, help="the authors' released file, with --recipe")
-    parser.add_argument("--recipe", type=Path, help="recipe of the model that --released holds")
-    parser.add_argument("--row", help="of the recipe, where it is a file of rows of a paper's tables")
-    parser.add_argument("--data", type=Path, default=Path("data/rooms"), help="data set on disk")
-    parser.add_argument("--kind", choices=KINDS, default="folder", help="how it lies there (default: %(default)s)")
-    parser.add_argument("--split", default="val", help="the split to score; say in reports which")
-    parser.add_argument("--mode", choices=MODES, default="resize", help="default: %(default)s, as the robot does")
-    parser.add_argument("--window", type=int, help="side of the windows of slide (default: the network's input)")
-    parser.add_argument(
-        "--stride",
-        type=int,
-        help="of slide (default: the window, 32 less for Segmenter; docs/training.md has the papers')",
-    )
-    parser.add_argument(
-        "--small-inputs", choices=SMALL_INPUTS, help="of slide (default: the architecture's released way)"
-    )
-    parser.add_argument("--short-side", type=int, default=0, help="resize the shorter side to this first, e.g. 512")
-    parser.add_argument("--longest-ratio", type=float, default=4.0, help="of long to short side, at most (%(default)s)")
-    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="e.g. 0.5 0.75 1.0 1.25 1.5 1.75")
-    parser.add_argument(
-        "--min-short-side", type=int, help="no scale makes the shorter side smaller, e.g. 480 (default: no limit)"
-    )
-    parser.add_argument("--flip", action="store_true", help="average with the mirrored image")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser = options("python -m seg_models.evaluate", (__doc__ or "").splitlines()[0])
     args = parser.parse_args(arguments)
-    for option in ("window", "stride", "small_inputs"):
-        if getattr(args, option) is not None and args.mode != "slide":
-            parser.error(f"--{option.replace('_', '-')} is of --mode slide; the mode is {args.mode}")
-    if args.recipe and not args.released:
-        parser.error("--recipe is of --released; a checkpoint carries its own")
-    if args.row and not args.recipe:
-        parser.error("--row is of --recipe; expected both or neither")
-    protocol = Protocol(
-        mode=args.mode,
-        short_side=args.short_side,
-        longest_ratio=args.longest_ratio,
-        scales=tuple(args.scales),
-        flip=args.flip,
-        min_short_side=args.min_short_side or 0,
-    )
+    refuse_idle_options(parser, args)
     try:
-        if args.json:
-            check_target(args.json)
-        data = FolderDataset([args.data], args.split, kind=args.kind)
-        if args.onnx:
-            if protocol != Protocol(longest_ratio=args.longest_ratio):
-                raise ProtocolError(
-                    "a deployment model has one input size; the other modes need --checkpoint or --released"
-                )
-            predict, classes = onnx_predictor(args.onnx)
-        else:
-            model = model_of(args, len(data.table.names))
-            if args.mode == "slide":
-                window, stride, small = default_windows(model, args.window, args.stride, args.small_inputs)
-                protocol = dataclasses.replace(protocol, window=window, stride=stride, small_inputs=small)
-            predict, classes = protocol_predictor(model, protocol), model.num_classes
-        if classes != len(data.table.names):
-            raise ProtocolError(
-                f"the model has {classes} classes, {args.data} has {len(data.table.names)}; they must match"
-            )
-        scores, names = evaluate(predict, data).scores(), data.table.names
-        for line in lines(scores, names, f"{args.data}/{args.split}", len(data), protocol):
-            print(line)
-        if args.json:
-            write_figures(args.json, scores, names, str(args.data), args.split, len(data), protocol)
+        with running_processes() as processes:
+            run(args, processes)
     except (ValueError, OSError) as error:
         print(f"error: {one_line(error, 1500)}", file=sys.stderr)
         return 2

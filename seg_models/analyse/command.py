@@ -90,7 +90,12 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--count", type=int, default=16, help="images, evenly spread over the split (default: %(default)s)"
     )
-    one = add("corruptions", corruptions)
+    one = add("corruptions", corruptions, needs_checkpoint=False)
+    one.add_argument("--onnx", type=Path, help="deployment model, instead of --checkpoint")
+    one.add_argument("--device", default="cpu", help="such as cuda:0; under torchrun cuda (default: %(default)s)")
+    one.add_argument(
+        "--robot", action="store_true", help="motion, wrong exposure and dirt on the lens instead of Table 15's"
+    )
     one.add_argument("--data", type=Path, required=True)
     one.add_argument("--kind", choices=KINDS, default="folder")
     one.add_argument("--split", default="val")
@@ -123,6 +128,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         found = args.run(args)
+        if found is None:  # of several processes the first one writes
+            return 0
         (args.out / "figures.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     except (ValueError, OSError) as error:
         print(f"error: {one_line(error, 1500)}", file=sys.stderr)

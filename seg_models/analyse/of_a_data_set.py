@@ -17,11 +17,15 @@ from seg_models.analyse.errors import AnalysisError
 from seg_models.analyse.of_an_image import squeezed
 from seg_models.analyse.pictures import strip
 from seg_models.analyse.regions import association_of, probability_maps, region_entropies
-from seg_models.analyse.robustness import robustness
 from seg_models.checkpoints.trained import load_task
 from seg_models.data.folder import FolderDataset
 from seg_models.data.transforms import Resize
-from seg_models.evaluation.protocol import Protocol, default_windows, protocol_predictor, squeezed_predictor
+from seg_models.evaluation.corruptions import GROUPS, ROBOT_GROUPS
+from seg_models.evaluation.onnx_file import open_deployment_file
+from seg_models.evaluation.predictors import Predict, protocol_predictor, squeezed_predictor
+from seg_models.evaluation.processes import device_named, running_processes
+from seg_models.evaluation.protocol import Protocol, default_windows
+from seg_models.evaluation.robustness import robustness
 from seg_models.normalization import normalize
 
 ENTROPY_BINS = 40
@@ -88,26 +92,42 @@ def pictures(args: argparse.Namespace) -> dict[str, Any]:
     return {"pictures": list(found), "share_of_wrong_pixels": found}
 
 
-def corruptions(args: argparse.Namespace) -> dict[str, Any]:
-    """RSSeg, Table 15: mIoU under 16 corruptions in four groups, and retention."""
+def corruptions(args: argparse.Namespace) -> dict[str, Any] | None:
+    """RSSeg, Table 15: mIoU under 16 corruptions in four groups, and retention; --robot: under what befalls robots' cameras."""
+    with running_processes() as processes:
+        device = device_named(args.device, processes)
+        data = FolderDataset([args.data], args.split, kind=args.kind)
+        predict, names = corrupted_model(args, device)
+        if data.table.names != names:
+            raise AnalysisError(f"{args.data} has other classes than the model")
+        groups = ROBOT_GROUPS if args.robot else GROUPS
+        found = robustness(predict, data, args.severities, args.noise_severities, args.seed, groups, processes)
+        if not processes.is_first:
+            return None
+        for line in found.lines():
+            print(line)
+        return dataclasses.asdict(found)
+
+
+def corrupted_model(args: argparse.Namespace, device: torch.device) -> tuple[Predict, tuple[str, ...]]:
+    """The model of --checkpoint or --onnx, and the names of its classes.
+
+    Raises:
+        AnalysisError: both, neither, or windows for a deployment file.
+    """
+    if (args.checkpoint is None) == (args.onnx is None):
+        raise AnalysisError("give --checkpoint or --onnx, one of them")
+    if args.onnx is not None:
+        if args.window is not None:
+            raise AnalysisError("a deployment model has one input size; --window needs --checkpoint")
+        file = open_deployment_file(args.onnx, device)
+        return file.predict, file.names
     task = load_task(args.checkpoint)
-    data = FolderDataset([args.data], args.split, kind=args.kind)
-    if data.table.names != task.table.names:
-        raise AnalysisError(f"{args.data} has other classes than the model")
-    predict = squeezed_predictor(task.model)
-    if args.window is not None:
-        window, stride, small = default_windows(task.model, args.window, args.stride, None)
-        protocol = Protocol("slide", window, stride, small, args.short_side)
-        predict = protocol_predictor(task.model, protocol)
-    found = robustness(predict, data, args.severities, args.noise_severities, args.seed)
-    for name, value in {
-        "clean": found.clean,
-        "Corr.": found.corrupted,
-        "Rete.": found.retention,
-        **found.groups,
-    }.items():
-        print(f"{name:>10} {100 * value:6.1f}")
-    return dataclasses.asdict(found)
+    if args.window is None:
+        return squeezed_predictor(task.model, device), task.table.names
+    window, stride, small = default_windows(task.model, args.window, args.stride, None)
+    protocol = Protocol("slide", window, stride, small, args.short_side)
+    return protocol_predictor(task.model, protocol, device), task.table.names
 
 
 def compare(args: argparse.Namespace) -> dict[str, Any]:

@@ -9,40 +9,12 @@ import cv2
 import numpy as np
 import torch
 
+from seg_models.evaluation.panels import coloured, errors, outlined
 from seg_models.losses import IGNORE
 from seg_models.normalization import normalize
 from seg_models.segmentation_model import SegmentationModel
 
-UNLABELLED, RIGHT, WRONG = (0, 0, 0), (70, 120, 70), (40, 40, 220)  # BGR
-OUTLINE = (0, 255, 255)
 BAR = 4  # white pixels between two pictures
-
-
-def coloured(labels: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """Labels (H, W) in [0, K) or IGNORE in the colours of their classes (RGB): uint8 BGR (H, W, 3)."""
-    table = np.zeros((IGNORE + 1, 3), np.uint8)
-    table[: len(palette)] = np.array(palette, np.uint8)[:, ::-1]
-    table[IGNORE] = UNLABELLED
-    return table[labels]
-
-
-def errors(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Where a prediction is right, wrong, or there is no label: (H, W) twice -> uint8 BGR (H, W, 3)."""
-    picture = np.empty((*truth.shape, 3), np.uint8)
-    picture[:] = WRONG
-    picture[predicted == truth] = RIGHT
-    picture[truth == IGNORE] = UNLABELLED
-    return picture
-
-
-def outlined(image: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """An image RGB (H, W, 3) with the edges between superpixels (H, W) drawn: uint8 BGR."""
-    picture = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    edge = np.zeros(owner.shape, bool)
-    edge[:, :-1] |= owner[:, :-1] != owner[:, 1:]
-    edge[:-1] |= owner[:-1] != owner[1:]
-    picture[edge] = OUTLINE
-    return picture
 
 
 def strip(

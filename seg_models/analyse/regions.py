@@ -10,6 +10,8 @@ from seg_models.analyse.errors import AnalysisError
 from seg_models.architectures.regproxy.model import RegProxy
 from seg_models.architectures.regproxy.slic import slic
 from seg_models.architectures.superpixel_transformer.model import SuperpixelTransformer
+from seg_models.evaluation.superpixels import contingency
+from seg_models.evaluation.superpixels import entropies as bits_of
 from seg_models.losses import IGNORE
 from seg_models.ops import neighbourhood as nb
 from seg_models.segmentation_model import SegmentationModel, pad_to_stride
@@ -53,12 +55,8 @@ def entropies(owner: Tensor, labels: Tensor, regions: int, num_classes: int) -> 
     Returns:
         float64 in bits, for each region with a labelled pixel.
     """
-    known = labels != IGNORE
-    pairs = owner[known] * num_classes + labels[known]
-    histogram = torch.bincount(pairs, minlength=regions * num_classes).reshape(regions, num_classes).double()
-    total = histogram.sum(dim=1, keepdim=True)
-    share = (histogram / total.clamp(min=1))[total[:, 0] > 0]
-    return -torch.xlogy(share, share).sum(dim=1) / torch.log(torch.tensor(2.0, dtype=torch.float64))
+    counts = contingency(owner.cpu().numpy(), labels.cpu().numpy(), regions, num_classes)
+    return torch.from_numpy(bits_of(counts))
 
 
 def region_entropies(model: SegmentationModel, image: Tensor, rgb: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -15,6 +15,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from seg_models.evaluation.robot_corruptions import camera_motion, lens_dirt, overexposure, underexposure
+
 Corruption = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 
 
@@ -23,7 +25,7 @@ def corrupt(image: np.ndarray, name: str, severity: int, generator: np.random.Ge
 
     Args:
         image: uint8 RGB (H, W, 3).
-        name: of a corruption in GROUPS.
+        name: of a corruption in GROUPS or ROBOT_GROUPS.
         severity: 1 to 5.
         generator: all chance comes from it.
 
@@ -33,11 +35,12 @@ def corrupt(image: np.ndarray, name: str, severity: int, generator: np.random.Ge
     Raises:
         ValueError: no such corruption or severity.
     """
-    if name not in CORRUPTIONS:
-        raise ValueError(f"no corruption {name!r}; expected one of {', '.join(CORRUPTIONS)}")
+    known = CORRUPTIONS | ROBOT_GROUPS["robot"]
+    if name not in known:
+        raise ValueError(f"no corruption {name!r}; expected one of {', '.join(known)}")
     if severity not in range(1, 6):
         raise ValueError(f"severity is {severity}; expected 1 to 5")
-    made = CORRUPTIONS[name](image.astype(np.float32) / 255, severity, generator)
+    made = known[name](image.astype(np.float32) / 255, severity, generator)
     return (made.clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
@@ -238,3 +241,12 @@ GROUPS: dict[str, dict[str, Corruption]] = {
     "weather": {"snow": snow, "spatter": spatter, "fog": fog, "frost": frost},
 }
 CORRUPTIONS: dict[str, Corruption] = {name: one for group in GROUPS.values() for name, one in group.items()}
+# What befalls robots' cameras, not in Table 15's means.
+ROBOT_GROUPS: dict[str, dict[str, Corruption]] = {
+    "robot": {
+        "camera_motion": camera_motion,
+        "underexposure": underexposure,
+        "overexposure": overexposure,
+        "lens_dirt": lens_dirt,
+    }
+}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from seg_models.evaluation.class_scores import ClassScores
+from seg_models.evaluation.measures import Measure
 from seg_models.evaluation.protocol import Protocol
-from seg_models.training.metrics import Scores
 
 
 class TargetError(ValueError):
@@ -31,34 +32,42 @@ def check_target(path: Path) -> None:
         raise TargetError(f"nothing may be written to {path.parent}; choose another place for {path.name}")
 
 
-def lines(scores: Scores, names: Sequence[str], data: str, images: int, protocol: Protocol) -> Iterator[str]:
-    """IoU of each class, means, and how it was judged."""
-    for name, iou in zip(names, scores.iou, strict=True):
-        yield f"{name:>12}  " + ("not in the labels" if iou is None else f"{iou:.3f}")
-    yield f"mIoU {scores.miou:.4f}  pixel accuracy {scores.pixel_accuracy:.4f}  ({images} images of {data})"
+def lines(scores: ClassScores, measures: Sequence[Measure], data: str, protocol: Protocol) -> list[str]:
+    """IoU of each class, the other measures, means, and how it was judged."""
+    *classes, means = scores.lines()
+    text = [*classes, *(line for measure in measures for line in measure.lines())]
+    text.append(f"{means}  ({len(scores.images)} images of {data})")
     if protocol.mode == "resize":
-        yield "each image squeezed into the network's input"
-    else:
-        yield ", ".join(f"{key} {value}" for key, value in dataclasses.asdict(protocol).items())
+        return [*text, "each image squeezed into the network's input"]
+    return [*text, ", ".join(f"{key} {value}" for key, value in dataclasses.asdict(protocol).items())]
 
 
-def write_figures(
-    path: Path, scores: Scores, names: Sequence[str], data: str, split: str, images: int, protocol: Protocol
-) -> None:
-    """The same as JSON, written beside the target and renamed, so that nobody reads half of it; null where no pixel had a
-    label."""
-    figures = {
-        "miou": None if math.isnan(scores.miou) else scores.miou,
-        "pixel_accuracy": None if math.isnan(scores.pixel_accuracy) else scores.pixel_accuracy,
-        "iou": dict(zip(names, scores.iou, strict=True)),
-        "images": images,
-        "data": data,
-        "split": split,
-        "protocol": dataclasses.asdict(protocol),
-    }
+def figures(
+    scores: ClassScores, measures: Sequence[Measure], about: Mapping[str, Any], protocol: Protocol
+) -> dict[str, Any]:
+    """The same as plain JSON types; None where no pixel had a label.
+
+    Args:
+        scores: of the classes.
+        measures: further ones, each under its name.
+        about: what was scored: "model", "data", "split".
+        protocol: how.
+    """
+    found = {**scores.figures(), **about, "protocol": dataclasses.asdict(protocol)}
+    found["confusion"] = scores.counts.tolist()
+    return found | {measure.name: measure.figures() for measure in measures}
+
+
+def write_json(path: Path, found: Mapping[str, Any]) -> None:
+    """Write figures; see `write_text`."""
+    write_text(path, json.dumps(found, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside the target and rename, so that nobody reads half of it."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        beside.write_text(text, encoding="utf-8")
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

@@ -1,21 +1,44 @@
-"""The score of a data set."""
+"""Let measures look at every image of a data set."""
 
 from __future__ import annotations
 
-import cv2
-import torch
+from collections.abc import Sequence
+
+import numpy as np
 from tqdm import tqdm
 
 from seg_models.data.folder import FolderDataset
-from seg_models.evaluation.protocol import Predict
-from seg_models.training.metrics import ConfusionMatrix
+from seg_models.evaluation.measures import UNLABELLED, Measure, Sample
+from seg_models.evaluation.predictors import Predict
+from seg_models.evaluation.processes import Processes
+
+ALONE = Processes()
 
 
-def evaluate(predict: Predict, data: FolderDataset, show_progress: bool = True) -> ConfusionMatrix:
-    """Score every image of a data set at the size of its mask (labels of another size are resized to the nearest)."""
-    confusion = ConfusionMatrix(len(data.table.names))
-    for index in tqdm(range(len(data)), desc="evaluate", unit="image", disable=not show_progress):
+def evaluate(
+    predict: Predict,
+    data: FolderDataset,
+    measures: Sequence[Measure],
+    processes: Processes = ALONE,
+    show_progress: bool = True,
+    left_out: Sequence[int] = (),
+) -> None:
+    """Show every image of a data set to measures, with predictions at the size of its mask.
+
+    Args:
+        predict: the model.
+        data: images and masks.
+        measures: filled in place. Those of the first process are of all images, those of the others of their share.
+        processes: that share the data set.
+        show_progress: a bar on stderr, of the first process.
+        left_out: classes whose pixels count as unlabelled.
+    """
+    mine = processes.share(len(data))
+    for index in tqdm(mine, desc="evaluate", unit="image", disable=not (show_progress and processes.is_first)):
         image, labels = data.read(index)
-        predicted = cv2.resize(predict(image), labels.shape[::-1], interpolation=cv2.INTER_NEAREST)
-        confusion.add(torch.from_numpy(predicted), torch.from_numpy(labels))
-    return confusion
+        if left_out:
+            labels = np.where(np.isin(labels, left_out), np.uint8(UNLABELLED), labels)
+        sample = Sample(index, image, labels, predict(image).at_size((labels.shape[0], labels.shape[1])))
+        for measure in measures:
+            measure.add(sample)
+    processes.join(measures)

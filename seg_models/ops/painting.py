@@ -107,8 +107,8 @@ def paint_association(
     if min(height, width) < 1:
         raise ValueError(f"size is {(height, width)}; expected (H, W), at least 1 pixel each")
     cell, features = geometry.cell, geometry.feature_cell
-    y = axis_samples(height, geometry.input_size[0], cell[0], features[0])
-    x = axis_samples(width, geometry.input_size[1], cell[1], features[1])
+    axes = zip((height, width), geometry.input_size, cell, features, strict=True)
+    y, x = (AxisSamples(*(part.to(association.device) for part in axis_samples(*axis))) for axis in axes)
     outside = nb.outside_grid(geometry.grid, association.device)  # (R, C, 9)
     scores = association.float().masked_fill(outside[:, :, None, :], nb.BORDER)  # (B, R, C, P, 9)
     near = nb.gather_neighbours(class_logits.float())  # (B, R, C, 9, K)

@@ -14,8 +14,11 @@ import yaml
 from seg_models.build import model_from_recipe
 from seg_models.data.folder import FolderDataset
 from seg_models.evaluate import main
+from seg_models.evaluation.class_scores import ClassScores
 from seg_models.evaluation.inference import Windows, sliding_window
-from seg_models.evaluation.protocol import Protocol, ProtocolError, default_windows, protocol_predictor
+from seg_models.evaluation.measures import Segmented
+from seg_models.evaluation.predictors import protocol_predictor
+from seg_models.evaluation.protocol import Protocol, ProtocolError, default_windows
 from seg_models.evaluation.scoring import evaluate
 from seg_models.export import command as export
 from seg_models.normalization import normalize
@@ -43,7 +46,10 @@ def rooms(tmp_path_factory):
 
 def test_the_score_is_that_of_the_labels_pixel_by_pixel(rooms):
     data = FolderDataset([rooms], "val")
-    scores = evaluate(lambda image: np.full(image.shape[:2], 1, np.uint8), data, show_progress=False).scores()
+    scored = ClassScores(data.table.names)
+    ones = np.full((60, 90), 1, np.uint8)
+    evaluate(lambda image: Segmented(ones, ones), data, [scored], show_progress=False)
+    scores = scored.scores()
     labels = np.stack([data.read(i)[1] for i in range(3)])
     share = (labels == 1).mean()
     assert scores.pixel_accuracy == pytest.approx(share)
@@ -53,8 +59,8 @@ def test_the_score_is_that_of_the_labels_pixel_by_pixel(rooms):
 def test_a_window_as_large_as_the_image_sees_it_whole(rooms):
     model = tiny_model("linear", CLASSES, (64, 96)).eval()
     image, _ = FolderDataset([rooms], "val").read(0)
-    labels = protocol_predictor(model, Protocol("whole"))(image)
-    slid = protocol_predictor(model, Protocol("slide", window=96, stride=96))(image)
+    labels = protocol_predictor(model, Protocol("whole"))(image).labels
+    slid = protocol_predictor(model, Protocol("slide", window=96, stride=96))(image).labels
     assert labels.shape == (60, 90)
     assert np.array_equal(slid, labels)
 
@@ -64,26 +70,26 @@ def test_windows_are_those_that_were_asked_for(rooms):
     image, _ = FolderDataset([rooms], "val").read(1)
     batch = normalize(torch.from_numpy(image).permute(2, 0, 1)[None], model.normalization)
     expected = sliding_window(model, batch, Windows(32, 16, "keep")).argmax(1)[0].numpy()
-    assert np.array_equal(protocol_predictor(model, Protocol("slide", 32, 16, "keep"))(image), expected)
-    assert not np.array_equal(protocol_predictor(model, Protocol("slide", 32, 32, "keep"))(image), expected)
+    assert np.array_equal(protocol_predictor(model, Protocol("slide", 32, 16, "keep"))(image).labels, expected)
+    assert not np.array_equal(protocol_predictor(model, Protocol("slide", 32, 32, "keep"))(image).labels, expected)
 
 
 def test_scales_and_flip_change_the_scores_and_a_mirrored_image_mirrors_them(rooms):
     model = tiny_model("linear", CLASSES, (64, 96)).eval()
     image, _ = FolderDataset([rooms], "val").read(0)
     predict = protocol_predictor(model, Protocol("whole", short_side=48, scales=(0.5, 1.0), flip=True))
-    mirrored = predict(np.ascontiguousarray(image[:, ::-1]))
+    mirrored = predict(np.ascontiguousarray(image[:, ::-1])).labels
     # Resizing is symmetric up to the last bit of a float32, which decides ties.
-    assert (predict(image)[:, ::-1] == mirrored).mean() > 0.99
+    assert (predict(image).labels[:, ::-1] == mirrored).mean() > 0.99
 
 
 def test_a_scale_below_the_smallest_short_side_is_raised_to_it(rooms):
     model = tiny_model("linear", CLASSES, (64, 96)).eval()
     image, _ = FolderDataset([rooms], "val").read(0)
     protocol = Protocol("whole", short_side=64, scales=(0.25,), min_short_side=48)
-    raised = protocol_predictor(model, protocol)(image)
-    at_48 = protocol_predictor(model, Protocol("whole", short_side=48))(image)
-    at_16 = protocol_predictor(model, Protocol("whole", short_side=64, scales=(0.25,)))(image)
+    raised = protocol_predictor(model, protocol)(image).labels
+    at_48 = protocol_predictor(model, Protocol("whole", short_side=48))(image).labels
+    at_16 = protocol_predictor(model, Protocol("whole", short_side=64, scales=(0.25,)))(image).labels
     assert np.array_equal(raised, at_48)
     assert not np.array_equal(raised, at_16)
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from seg_models.analyse.command import main
-from seg_models.analyse.pictures import BAR, OUTLINE, UNLABELLED, WRONG, outlined
+from seg_models.analyse.pictures import BAR
+from seg_models.evaluation.panels import OUTLINE, UNLABELLED_COLOUR, WRONG, outlined
 from seg_models.train import main as train
 from seg_models.training.recipe import read_recipe
 from test.seg_models.data.test_folder import write_folder
@@ -84,7 +85,7 @@ def test_pictures_stand_side_by_side_and_say_how_much_is_wrong(run, tmp_path):
     picture = cv2.imread(str(out / f"{name}.png"))
     assert picture.shape == (32, 6 * 32 + 5 * BAR, 3)  # image, truth, and two of each model
     red = (picture[:, 3 * (32 + BAR) : 4 * 32 + 3 * BAR] == WRONG).all(-1)
-    black = (picture[:, 3 * (32 + BAR) : 4 * 32 + 3 * BAR] == UNLABELLED).all(-1)
+    black = (picture[:, 3 * (32 + BAR) : 4 * 32 + 3 * BAR] == UNLABELLED_COLOUR).all(-1)
     assert red.sum() / (~black).sum() == pytest.approx(figures["share_of_wrong_pixels"][name])
 
 

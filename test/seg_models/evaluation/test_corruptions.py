@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from seg_models.analyse.robustness import robustness
 from seg_models.data.folder import FolderDataset
 from seg_models.evaluation.corruptions import CORRUPTIONS, GROUPS, clouds, corrupt, smear
+from seg_models.evaluation.measures import Segmented
+from seg_models.evaluation.robustness import robustness
 from test.seg_models.data.test_folder import write_folder
 
 every_corruption = pytest.mark.parametrize("name", CORRUPTIONS)
@@ -99,13 +100,14 @@ def test_robustness_is_the_means_of_table_15(tmp_path):
     """A predictor that looks at nothing scores the same everywhere; one that asks for the clean image retains less."""
     write_folder(tmp_path, 2, "val")
     data = FolderDataset([tmp_path], "val")
-    blind = robustness(lambda image: np.zeros(image.shape[:2], np.uint8), data, [1], [1])
+    blank = np.zeros((24, 32), np.uint8)
+    blind = robustness(lambda image: Segmented(blank, blank), data, [1], [1])
     assert blind.retention == pytest.approx(1)
     assert set(blind.groups) == {"blur", "noise", "digital", "weather"}
     clean = {data.read(i)[0].tobytes(): data.read(i)[1] for i in range(2)}
 
-    def only_clean(image: np.ndarray) -> np.ndarray:
-        return clean.get(image.tobytes(), np.zeros(image.shape[:2], np.uint8)).clip(0, 2)
+    def only_clean(image: np.ndarray) -> Segmented:
+        return Segmented(clean.get(image.tobytes(), blank).clip(0, 1), blank)
 
     found = robustness(only_clean, data, [1, 2], [1])
     assert found.clean == pytest.approx(1)
