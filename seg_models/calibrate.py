@@ -25,7 +25,7 @@ from seg_models.evaluation.onnx_file import DeploymentFile, open_deployment_file
 from seg_models.evaluation.protocol import ProtocolError
 from seg_models.evaluation.report import check_target, write_json
 from seg_models.evaluation.scoring import evaluate
-from seg_models.evaluation.temperature import fitted_odds_temperature, fitted_temperature, sampled_scores
+from seg_models.evaluation.temperature import OBJECTIVES, fitted_odds_temperature, fitted_temperature, sampled_scores
 from seg_models.export.confidence import with_temperature
 from seg_models.export.errors import ExportError
 from seg_models.export.file_scores import file_scores
@@ -47,6 +47,12 @@ def parser() -> argparse.ArgumentParser:
         help="to fit on: images that the model was not trained on, and not those that you report",
     )
     made.add_argument("--check-split", help="another split, whose calibration error is told before and after")
+    made.add_argument(
+        "--objective",
+        choices=OBJECTIVES,
+        default="likelihood",
+        help="what the temperature makes best: the likelihood of the true classes, or the calibration error itself",
+    )
     made.add_argument("--images", type=int, default=500, help="to fit on, evenly spread over the split (default: 500)")
     made.add_argument("--seed", type=int, default=0, help="of the pixels that are drawn")
     made.add_argument("--json", type=Path, help="write the figures here too")
@@ -77,6 +83,12 @@ def main(arguments: list[str] | None = None) -> int:
             before, after = (found[split][when]["ece"] for when in ("before", "after"))
             name = args.split if split == "fit" else args.check_split
             print(f"ECE on {name}: {before:.4f} before, {after:.4f} after")
+    judged = found["check" if "check" in found else "fit"]
+    if judged["after"]["ece"] >= judged["before"]["ece"]:
+        print(
+            "the error is not smaller: this confidence is not off by a factor of the scores; keep the file as it was, or try "
+            "--objective ece"
+        )
     print(f"wrote {args.out}; {100 * found['equal_labels']:.4f} % of the labels are as before")
     return 0
 
@@ -94,9 +106,10 @@ def calibrate(args: argparse.Namespace) -> dict[str, Any]:
     data.keep(sorted(set(spread.tolist())))
     scores = file_scores(args.onnx, proto)
     if scores is None:
-        temperature = fitted_odds_temperature(calibration_of(before, data).counts)
+        temperature = fitted_odds_temperature(calibration_of(before, data).counts, args.objective)
     else:
-        temperature = fitted_temperature(*sampled_scores(scores, data, range(len(data)), args.seed))
+        sampled = sampled_scores(scores, data, range(len(data)), args.seed)
+        temperature = fitted_temperature(*sampled, args.objective)
     model = with_temperature(proto, temperature)
     after = open_deployment_file(args.onnx, content=model.SerializeToString())
     equal = equal_labels(before, after, data)
@@ -104,7 +117,7 @@ def calibrate(args: argparse.Namespace) -> dict[str, Any]:
         raise ExportError(
             f"with the temperature only {100 * equal:.2f} % of the labels of {args.onnx} stay; nothing was written"
         )
-    found = {"temperature": temperature, "images": len(data), "equal_labels": equal}
+    found: dict[str, Any] = {"temperature": temperature, "images": len(data), "equal_labels": equal}
     found["fit"] = {"before": calibration_of(before, data).figures(), "after": calibration_of(after, data).figures()}
     if args.check_split:
         check = opened(args.data, args.check_split, args.kind, before)

@@ -8,44 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from seg_models.analyse.errors import AnalysisError
 from seg_models.analyse.of_a_data_set import compare, corruptions, pictures, regions
 from seg_models.analyse.of_an_image import attention, embeddings, features
-from seg_models.analyse.speed import PRINTED_MS, measured
-from seg_models.architectures.superpixel_transformer.model import SuperpixelTransformer
-from seg_models.build import model_from_recipe
-from seg_models.checkpoints.trained import load_task
+from seg_models.analyse.of_speed import speed
 from seg_models.data.layouts.opening import KINDS
 from seg_models.messages import one_line
-from seg_models.training.recipe import read_recipe
-
-
-def speed(args: argparse.Namespace) -> dict[str, Any]:
-    """Superpixel Transformer, Table IV, and the frames a second of the others' tables; weights do not matter."""
-    if args.checkpoint is not None:
-        model = load_task(args.checkpoint).model
-    elif args.config is not None:
-        model = model_from_recipe(
-            read_recipe(args.config, args.overrides, args.row), args.num_classes, pretrained=False
-        )
-    else:
-        raise AnalysisError("nothing to measure; give --checkpoint, or --config, with --row for a row of a paper")
-    try:
-        device = torch.device(args.device)
-        model = model.eval().to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise AnalysisError(f"--device {args.device}: {one_line(error, 200)}") from error
-    image = torch.zeros(args.batch, 3, *model.image_size, device=device)
-    times = measured(model, image, args.runs)
-    compared = PRINTED_MS if isinstance(model, SuperpixelTransformer) else {}
-    for name, value in times.items():
-        print(f"{name:>16} {value:10.2f} ms" + (f"   Table IV, V100: {compared[name]:.1f}" if name in compared else ""))
-    result = {"ms": times, "images_per_second": 1000 * args.batch / times["total"], "device": str(device)}
-    if device.type == "cuda":
-        result["peak_memory_mb"] = torch.cuda.max_memory_allocated(device) / 1e6
-    return result
 
 
 def parser() -> argparse.ArgumentParser:
@@ -116,8 +83,18 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--row")
     one.add_argument("--num-classes", type=int, default=150)
     one.add_argument("--device", default="cpu", help="such as cuda:0 (default: %(default)s)")
+    one.add_argument(
+        "--configurations",
+        metavar="TEXT",
+        help="published configurations with this in their name, as seg_models.summary --only",
+    )
     one.add_argument("--batch", type=int, default=1)
     one.add_argument("--runs", type=int, default=10)
+    one.add_argument(
+        "--largest-batch",
+        action="store_true",
+        help="also at the largest batch that a GPU's memory holds (Segmenter, Figure 4)",
+    )
     one.add_argument("overrides", nargs="*", metavar="key=value", help="of the recipe")
     return main_parser
 

@@ -14,7 +14,7 @@ from seg_models.training.metrics import Scores
 
 # The small classes of RSSeg, by the names of `config/labels/`. Those of ADE20K are "the seven smallest objects according to
 # their average sizes"; those of Cityscapes are "small or thin".
-SMALL_CLASSES = {
+SMALL_CLASSES: dict[str, tuple[str, ...]] = {
     "small classes (RSSeg, Table 1)": (
         *("pole", "traffic light", "traffic sign", "person", "rider", "motorcycle", "bicycle"),
     ),
@@ -42,7 +42,9 @@ def class_groups(names: Sequence[str], asked: Sequence[Sequence[str]] = ()) -> d
     Raises:
         GroupError: no such class, or a group of none.
     """
-    groups = {name: members for name, members in SMALL_CLASSES.items() if set(members) <= set(names)}
+    groups: dict[str, tuple[str, ...]] = {
+        name: members for name, members in SMALL_CLASSES.items() if set(members) <= set(names)
+    }
     for name, *members in asked:
         if not members:
             raise GroupError(f"the group {name!r} has no class; expected a name and then classes of the data set")

@@ -73,8 +73,8 @@ def segmented(
 ) -> Segmented:
     """From tensors of any device: labels and confidence in 0..255 (H, W), superpixels (1, H, W) or None."""
     owner = None if superpixels is None else superpixels[0].cpu().numpy().astype(np.uint16)
-    bytes_of = (x.to(torch.uint8).cpu().numpy() for x in (labels, confidence))
-    return Segmented(*bytes_of, owner, None if owner is None else grid)
+    ids, certain = (x.to(torch.uint8).cpu().numpy() for x in (labels, confidence))
+    return Segmented(ids, certain, owner, None if owner is None else grid)
 
 
 def protocol_predictor(model: SegmentationModel, protocol: Protocol, device: torch.device = CPU) -> Predict:

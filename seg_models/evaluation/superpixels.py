@@ -89,7 +89,13 @@ class SuperpixelQuality(Measure):
         return result
 
     def lines(self) -> list[str]:
-        shown_measures = ("achievable_accuracy", "undersegmentation_error", "boundary_recall", "compactness", "entropy_bits")
+        shown_measures = (
+            "achievable_accuracy",
+            "undersegmentation_error",
+            "boundary_recall",
+            "compactness",
+            "entropy_bits",
+        )
         return [
             f"superpixels, {source}: "
             + ", ".join(f"{name.replace('_', ' ')} {shown(one[name])}" for name in shown_measures)

@@ -38,7 +38,11 @@ TOLERANCES = {
 
 
 def compare(
-    model: SegmentationModel, deployment: DeploymentModel, path: Path, images: list[np.ndarray]
+    model: SegmentationModel,
+    deployment: DeploymentModel,
+    path: Path,
+    images: list[np.ndarray],
+    device: torch.device | None = None,
 ) -> dict[str, float]:
     """Run the file in ONNX Runtime beside PyTorch.
 
@@ -47,6 +51,7 @@ def compare(
         deployment: what was exported.
         path: the file.
         images: RGB uint8 (h, w, 3) of any size.
+        device: that PyTorch computes on; None for the model's own.
 
     Returns:
         label_agreement and superpixel_agreement (share of equal pixels), confidence_difference (largest, of 255).
@@ -54,14 +59,16 @@ def compare(
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    trained = LabelsModel(model).eval()
+    device = next(model.parameters()).device if device is None else device
+    trained = LabelsModel(model).eval().to(device)
     equal = owners_equal = pixels = 0
     difference = 0
     inputs = resized(images, model.image_size)
     # Two at once where there are two: the batch is free, and a file that mixed its images up would not be seen by one.
     for batch in (np.stack(inputs[i : i + 2]) for i in range(0, len(inputs), 2)):
-        with torch.inference_mode():
-            expected = [output.numpy() for output in trained(torch.from_numpy(batch))]
+        # Without TF32, whose ten bits are not what the file is held against.
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            expected = [output.cpu().numpy() for output in trained(torch.from_numpy(batch).to(device))]
         actual = painted(deployment, session.run(list(deployment.outputs), {"image": batch}))
         pixels += expected[0].size
         equal += int((expected[0] == actual[0]).sum())

@@ -13,6 +13,7 @@ from pathlib import Path
 from seg_models.checkpoints.released import released_model, released_recipe
 from seg_models.checkpoints.trained import load_task
 from seg_models.data.labels import read_label_table
+from seg_models.evaluation.processes import device_named
 from seg_models.export.checks import TOLERANCES, read_images
 from seg_models.export.conversion import convert_onnx
 from seg_models.export.deployment import FORMS
@@ -58,9 +59,13 @@ def main(arguments: list[str] | None = None) -> int:
         help="association: the robot paints, quicker and at its camera's size (default where the model has it); "
         "labels: everything in the graph",
     )
+    parser.add_argument(
+        "--device", default="cpu", help="that PyTorch checks the file on, such as cuda:0 (default: %(default)s)"
+    )
     parser.add_argument("--license", default="Apache-2.0", help="licence of the weights")
     args = parser.parse_args(arguments)
     try:
+        device = device_named(args.device)
         if (args.precision == "int8") != (args.calibration is not None):
             raise ExportError("--precision int8 and --calibration DIR belong together; give both or neither")
         if args.onnx:
@@ -83,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
         origin = Origin(recipe.name, recipe.model.name, training_data, args.license, source_commit())
         images = read_images(folder)
         calibration = read_images(args.calibration, CALIBRATION_IMAGES) if args.calibration else None
-        figures = export_onnx(model, table, origin, args.out, images, args.precision, args.form, calibration)
+        figures = export_onnx(model, table, origin, args.out, images, args.precision, args.form, calibration, device)
     except (ValueError, OSError) as error:
         print(f"error: {one_line(error, 1500)}", file=sys.stderr)
         return 2

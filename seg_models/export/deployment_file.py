@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 
 from seg_models.data.labels import LabelTable
 from seg_models.export.checks import TOLERANCES, compare, require_agreement, resized
@@ -52,6 +53,7 @@ def export_onnx(
     precision: str = "float32",
     form: str | None = None,
     calibration: list[np.ndarray] | None = None,
+    device: torch.device | None = None,
 ) -> dict[str, float]:
     """Write the deployment model after checking it.
 
@@ -65,6 +67,7 @@ def export_onnx(
             "int8" (see `int8.py`).
         form: "labels" or "association"; None for `association` where the model has it, and else `labels`.
         calibration: for int8, images like `images` but others: what the ranges of activations are taken from.
+        device: that PyTorch's side of the check computes on; None for the model's. The file is made on the CPU and is the same.
 
     Returns:
         the figures of `compare`.
@@ -82,7 +85,7 @@ def export_onnx(
         )
     if not out.parent.is_dir():
         raise ExportError(f"{out.parent} is not a folder; make it first")
-    deployment = deployment_model(model.eval().deployed(), form)
+    deployment = deployment_model(model.eval().cpu().deployed(), form)
     values = metadata(deployment, table, origin, precision)
     check_metadata(values)
     proto = deployment_graph(deployment)
@@ -99,7 +102,7 @@ def export_onnx(
     os.close(descriptor)
     try:
         onnx.save(proto, temporary)
-        figures = compare(model, deployment, Path(temporary), images)
+        figures = compare(model, deployment, Path(temporary), images, device)
         require_agreement(figures, TOLERANCES[precision], len(images))
         Path(temporary).chmod(0o644)
         os.replace(temporary, out)

@@ -28,6 +28,7 @@ class Configuration:
         architecture, backbone, classes, size, options: arguments of `build_model`; size is (H, W).
         params_m: millions of parameters as printed, None where nothing is.
         gmac: 1e9 multiply-accumulates as printed (all five papers call them FLOPs), None where nothing is.
+        fps: images a second as printed, on a V100 (RegProxy does not say on what), None where nothing is.
         source: table of the figures.
         rule: name of the paper's counting rule in `summary.RULES`, where it is not the common one.
         windows: sliding windows of `size` that the printed multiply-accumulates cover.
@@ -43,6 +44,7 @@ class Configuration:
     options: dict[str, Any] = field(default_factory=dict)
     params_m: float | None = None
     gmac: float | None = None
+    fps: float | None = None
     source: str = ""
     rule: str = "common"
     windows: int = 1
