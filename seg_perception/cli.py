@@ -1,4 +1,4 @@
-"""The command `seg_perception`: evaluate-bag, evaluate-bags, info, replay, demo, view, check.
+"""The command `seg_perception`: evaluate-bag, evaluate-bags, evaluate-folder, info, replay, demo, view, check.
 
 What a person gave wrong ends in one line on stderr and exit code 2, without a traceback.
 """
@@ -87,6 +87,12 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         description="Scores every recording of a folder or list, merges and ranks them, and writes fleet.json and "
         "fleet.html. Goes on where it was stopped. Exit code 1: some recordings could not be scored.",
     )
+    evaluate_folder = commands.add_parser(
+        "evaluate-folder",
+        help="score a model on a folder of images and masks, through any engine",
+        description="Scores a model on the folder form of a data set, and writes report.html, report.json and figures.json, "
+        "which seg_models.analyse compare takes. Needs no ROS.",
+    )
     info = commands.add_parser("info", help="what a model says of itself", description="Shows a model's metadata.")
     info.add_argument("model", type=Path, help="the deployment model (.onnx)")
     info.add_argument("--json", action="store_true", help="as JSON, for programs")
@@ -140,6 +146,11 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
 
         fleet_module.add_arguments(evaluate_bags)
         evaluate_bags.set_defaults(run=fleet_module.run)
+    elif command == "evaluate-folder":
+        from seg_perception import evaluate_folder as folder_module
+
+        folder_module.add_arguments(evaluate_folder)
+        evaluate_folder.set_defaults(run=folder_module.run)
     elif command == "view":
         from seg_perception.view import command as view_module
 

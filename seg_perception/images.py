@@ -156,20 +156,21 @@ def decode_label_image(height: int, width: int, encoding: str, step: int, data: 
     return _pixel_rows(height, width, encoding, _ENCODINGS[encoding], step, data)
 
 
-def decode_compressed(data: Any, format: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode_compressed(data: Any, format: str, max_pixels: int = MAX_PIXELS, turned: bool = False) -> np.ndarray:
     """Pixels of a sensor_msgs/CompressedImage (`image_size.KINDS`) as RGB, uint8 [H, W, 3].
 
     Args:
         data: anything with the buffer protocol.
         format: the message's format field; used in messages, since the bytes themselves say what they are.
         max_pixels: of an image that is still decoded; a file of a few kilobytes may unpack to gigabytes.
+        turned: as its EXIF data says, as people see a file.
 
     Raises:
         ImageError: empty, cut short, nothing that can be decoded, or of more than `max_pixels`.
     """
     # Without IGNORE_ORIENTATION a camera's EXIF tag would turn the image, and the mask would not lie on it any more.
     buffer, header = _checked_header(data, format, max_pixels)
-    bgr = _decode(buffer, header, format, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    bgr = _decode(buffer, header, format, cv2.IMREAD_COLOR | (0 if turned else cv2.IMREAD_IGNORE_ORIENTATION))
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 

@@ -247,7 +247,7 @@ def test_shares_of_processes_are_every_image_once():
     for total in (0, 1, 5, 8):
         for count in (1, 2, 4, 7):
             shares = [list(Processes(rank, count).share(total)) for rank in range(count)]
-            assert sorted(sum(shares, [])) == list(range(total))
+            assert sorted(index for share in shares for index in share) == list(range(total))
             assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
