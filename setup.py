@@ -102,7 +102,10 @@ setup(
     maintainer_email="seg_perception@users.noreply.github.com",
     python_requires=">=3.10",
     packages=find_packages(include=["seg_perception*", "seg_models*", "seg_onnx*"]),
-    package_data={"seg_models": ["**/*.txt", "**/*.yaml", "**/*.css"], "seg_perception": ["**/*.css", "**/*.js", "**/*.cu"]},
+    package_data={
+        "seg_models": ["**/*.txt", "**/*.yaml", "**/*.css"],
+        "seg_perception": ["**/*.css", "**/*.js", "**/*.cu"],
+    },
     data_files=data_files(),
     install_requires=[
         "numpy>=1.24",

@@ -116,7 +116,9 @@ def run(args: argparse.Namespace, processes: Processes) -> None:
     names = data.table.names
     scored = scored_model(args, data, protocol_of(args, names), device)
     scores = ClassScores(names, class_groups(names, args.group))
-    measures = chosen_measures(args, names, scored.predict(data.read(0)[0]).superpixels is not None)
+    asked = args.superpixels or args.all
+    has_superpixels = asked and scored.predict(data.read(0)[0]).superpixels is not None
+    measures = chosen_measures(args, names, has_superpixels)
     every: list[Measure] = [scores, *measures]
     evaluate(scored.predict, data, every, processes, left_out=scored.protocol.left_out)
     extra: dict[str, Any] = {}

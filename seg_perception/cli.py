@@ -66,7 +66,9 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     evaluate.add_argument("--image-topic", help="camera images; may be left out where the bag has only one image topic")
     evaluate.add_argument("--label-topic", help="true classes: mono8 or 8UC1, raw or PNG, 255 = not labelled")
     evaluate.add_argument(
-        "--classes", type=Path, help="classes file of the node (YAML): score the classes that it merges, not the model's"
+        "--classes",
+        type=Path,
+        help="classes file of the node (YAML): score the classes that it merges, not the model's",
     )
     evaluate.add_argument("--out", type=Path, required=True, help="folder for the reports; it is made")
     evaluate.add_argument("--engine", choices=ENGINE_KINDS, default="auto", help="default: %(default)s")
@@ -227,6 +229,7 @@ def _describe(info: ModelInfo) -> str:
         ("input", f"{info.input_size[1]}x{info.input_size[0]} pixels (width x height), batch: {batch}"),
         ("superpixels", f"{rows * columns} ({rows} rows, {columns} columns)" if rows else "none"),
         ("form", _FORMS[info.form]),
+        ("confidence", f"calibrated, temperature {info.temperature}" if info.temperature else "as trained"),
         ("training data", info.training_data or "not given"),
         ("licence", info.license or "not given"),
         ("source commit", info.source_commit or "not given"),

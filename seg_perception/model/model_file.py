@@ -55,6 +55,7 @@ class ModelInfo:
         batch_size: the number of images the graph is fixed to, or None where it takes any number.
         opset: of ONNX.
         file_size_bytes: of the file.
+        temperature: that its confidence was calibrated with, empty where it was not. It is part of the graph.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class ModelInfo:
     batch_size: int | None
     opset: int
     file_size_bytes: int
+    temperature: str = ""
 
     @property
     def num_classes(self) -> int:
@@ -101,6 +103,7 @@ class ModelInfo:
             "batch_size": self.batch_size,
             "opset": self.opset,
             "file_size_bytes": self.file_size_bytes,
+            "temperature": self.temperature,
         }
 
 
@@ -169,6 +172,7 @@ def read_model_info(path: str | Path) -> ModelInfo:
         batch_size=check_tensors(path, header, input_size, outputs),
         opset=header.opset,
         file_size_bytes=path.stat().st_size,
+        temperature=metadata.get("temperature", ""),
     )
 
 

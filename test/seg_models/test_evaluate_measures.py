@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+import torch
 import yaml
 
 from benchmarks.export_table import sharpen
@@ -255,3 +256,17 @@ def test_a_device_is_named_or_refused():
     assert device_named("cpu").type == "cpu"
     with pytest.raises(DeviceError, match="here are cpu"):
         device_named("cuda:99", Processes(local_rank=1))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA GPU here")
+@pytest.mark.parametrize("name", ["superpixel_transformer", "regproxy", "segvit", "segmenter"])
+def test_a_gpu_makes_the_same_of_an_image(name, rooms):
+    image = FolderDataset([rooms], "val").read(0)[0]
+    whole = Protocol("whole", scales=(0.5, 1.0), flip=True)
+    for protocol in (Protocol(), Protocol("whole"), whole):
+        on_cpu = protocol_predictor(sharp_model(name), protocol)(image)
+        on_gpu = protocol_predictor(sharp_model(name), protocol, torch.device("cuda:0"))(image)
+        # Convolutions may run in TF32, whose ten bits decide more ties than float32's.
+        assert (on_gpu.labels == on_cpu.labels).mean() > 0.98
+        assert np.abs(on_gpu.confidence.astype(int) - on_cpu.confidence).mean() < 3

@@ -80,6 +80,8 @@ def test_every_evaluation_of_the_page_runs(stem, folder, checkpoints, capsys):
             if option in words:
                 words[words.index(option) + 1] = value
         words[words.index("--kind") + 1] = "folder"
+        if "--leave-out" in words:
+            words[words.index("--leave-out") + 1] = class_of(folder)
         assert evaluate.main(words) == 0, command
         assert "mIoU" in capsys.readouterr().out
 
@@ -108,8 +110,13 @@ def test_every_figure_of_the_page_is_drawn(stem, folder, checkpoints, tmp_path):
             if option in words:
                 at = words.index(option) + 1
                 words[at : at + count] = ["0" if option != "--layers" else "1"] * count
-        if "--row" in words:
+        if "--device" in words:
             words[words.index("--device") + 1] = "cpu"
+        if "--largest-batch" in words:  # that a GPU's memory holds
+            words.remove("--largest-batch")
+        if "--configurations" in words:
+            words += ["--runs", "1"]
+        if "--row" in words:
             config, row = words[words.index("--config") + 1], words[words.index("--row") + 1]
             small = miniature(read_recipe(ROOT / config, row=row), folder)
             words = [str(ROOT / config) if word == config else word for word in words]
