@@ -18,7 +18,7 @@ UNDER_STOPS = (-1.0, -2.0, -3.0, -4.0, -5.0)
 OVER_STOPS = (0.75, 1.5, 2.25, 3.0, 4.0)
 FULL_WELL = 8000.0  # electrons of white: a small pixel
 READ_NOISE = 4.0  # electrons
-SPOTS = (3, 6, 10, 15, 22)
+SPOTS = (8, 14, 22, 32, 45)
 SPOT_RADIUS = (0.015, 0.06)  # of the diagonal
 SPOT_OPACITY = (0.5, 0.95)
 MUD = (0.05, 0.04, 0.03)  # linear light of what sticks to the lens
@@ -52,7 +52,7 @@ def camera_motion(x: np.ndarray, severity: int, generator: np.random.Generator) 
 
 def exposed(x: np.ndarray, stops: float, generator: np.random.Generator) -> np.ndarray:
     """An image as a sensor gives it with this much more light, with the noise of photons and of reading."""
-    electrons = (to_linear(x) * 2.0**stops).clip(0, 1) * FULL_WELL
+    electrons = to_linear(x) * 2.0**stops * FULL_WELL  # what is beyond a full well is cut off behind the noise
     noise = generator.normal(0, 1, x.shape) * np.sqrt(electrons + READ_NOISE**2)
     return from_linear((electrons + noise) / FULL_WELL)
 
