@@ -127,7 +127,7 @@ def run(args: argparse.Namespace, processes: Processes) -> None:
             title: robustness(scored.predict, data, groups=groups, processes=processes)
             for title, groups in (("RSSeg, Table 15", GROUPS), ("robots' cameras", ROBOT_GROUPS))
         }
-        extra["robustness"] = {title: dataclasses.asdict(one) for title, one in found.items()}
+        extra["robustness"] = {title: one.figures() for title, one in found.items()}
     if not processes.is_first:
         return
     if args.cost or args.all:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from typing import Any
 
@@ -106,7 +105,7 @@ def corruptions(args: argparse.Namespace) -> dict[str, Any] | None:
             return None
         for line in found.lines():
             print(line)
-        return dataclasses.asdict(found)
+        return found.figures()
 
 
 def corrupted_model(args: argparse.Namespace, device: torch.device) -> tuple[Predict, tuple[str, ...]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -35,6 +38,17 @@ class Robustness:
     groups: dict[str, float]
     corrupted: float
     retention: float
+
+    def figures(self) -> dict[str, Any]:
+        """In plain JSON types; None for what no pixel was labelled for, and for a retention of nothing."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: plain(one) for key, one in value.items()}
+            return None if math.isnan(value) else value
+
+        found: dict[str, Any] = plain(dataclasses.asdict(self))
+        return found
 
     def lines(self) -> list[str]:
         """For a terminal, in percent."""

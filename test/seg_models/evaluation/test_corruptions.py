@@ -114,3 +114,12 @@ def test_robustness_is_the_means_of_table_15(tmp_path):
     assert found.corrupted == pytest.approx(np.mean(list(found.corruptions.values())))
     assert found.retention == pytest.approx(found.corrupted)
     assert found.retention < 0.9
+
+
+def test_a_model_that_is_never_right_retains_nothing_and_the_report_says_so(tmp_path):
+    write_folder(tmp_path, 1, "val")
+    labels = FolderDataset([tmp_path], "val").read(0)[1]
+    other = (labels == 0).astype(np.uint8)
+    found = robustness(lambda image: Segmented(other, other), FolderDataset([tmp_path], "val"), [1], [1]).figures()
+    assert (found["clean"], found["retention"]) == (0, None)
+    assert found["groups"]["blur"] == 0
