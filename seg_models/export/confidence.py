@@ -55,9 +55,7 @@ def scores_place(proto: onnx.ModelProto) -> ScoresPlace:
     made = producer.keys()
     name, probability, reduced = "confidence", "", False
     while (node := producer.get(name)) is not None:
-        if reduced and node.op_type == "Exp":
-            return ScoresPlace(node.input[0], "softmax")
-        if reduced and node.op_type == "Softmax":
+        if reduced and node.op_type in ("Exp", "Softmax"):
             return ScoresPlace(node.input[0], "softmax")
         if node.op_type not in BETWEEN:
             break
@@ -92,7 +90,8 @@ def with_temperature(proto: onnx.ModelProto, temperature: float) -> onnx.ModelPr
         values = numpy_helper.to_array(known[0])
         known[0].CopyFrom(numpy_helper.from_array((values / temperature).astype(values.dtype), FACTOR))
     else:
-        insert_factor(graph, scores_place(model), 1.0 / temperature, float_type(model, scores_place(model).tensor))
+        place = scores_place(model)
+        insert_factor(graph, place, 1.0 / temperature, float_type(model, place.tensor))
     properties = {item.key: item.value for item in model.metadata_props}
     properties[KEY] = repr(float(f"{float(properties.get(KEY, '1')) * temperature:.6g}"))
     helper.set_model_props(model, properties)
@@ -124,8 +123,8 @@ def insert_factor(graph: onnx.GraphProto, place: ScoresPlace, factor: float, kin
     at = next(i for i, node in enumerate(graph.node) if place.tensor in node.output)
     before, after = f"{place.tensor}/before_temperature", f"{place.tensor}/by_temperature"
     if place.kind == "output":
-        nodes = [graph.node[at]]
-        nodes[0].output[list(nodes[0].output).index(place.tensor)] = before
+        outputs = graph.node[at].output
+        outputs[list(outputs).index(place.tensor)] = before
         for node in graph.node:  # who else reads it, reads it as it was
             node.input[:] = [before if name == place.tensor else name for name in node.input]
         made = [helper.make_node("Mul", [before, FACTOR], [place.tensor], "temperature/divide")]
