@@ -94,6 +94,10 @@ class SegmentationModel(nn.Module, ABC):
     def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """What `loss` returns, for labels that it has checked."""
 
+    def log_scores(self, logits: Tensor) -> Tensor:
+        """Scores (B, K, H, W) of a prediction as those whose softmax over the classes are the class probabilities."""
+        return logits
+
     def deployed(self) -> SegmentationModel:
         """The same function for inference alone, at `image_size`, in the form that runs quickest; itself where there is none.
 

@@ -113,8 +113,24 @@ class OptimizerRecipe:
     frozen_parts: int = 0
     # All its batch norms keep the statistics that they start with: a batch's own are noisy, and of rendered images.
     frozen_batch_norm: bool = False
+    # Weight of the distance between the deepest features and those of the backbone as it was at the start (`anchor.py`; 0.005
+    # in DAFormer). 0: none. Of the classes named alone, if there are any; they are those that ImageNet shows.
+    backbone_anchor: Annotated[float, Range(0, 1e6)] = 0.0
+    backbone_anchor_classes: list[str] = field(default_factory=list)
     # Weights are averaged over the steps with this decay; the average is validated and saved. 0: the last weights are.
     average_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class DistillationRecipe:
+    """A trained model to learn from beside the labels (see `distillation.py`)."""
+
+    teacher: Annotated[str, Length(0, 4_000)] = ""  # a checkpoint of seg_models.train; "": none
+    weight: Annotated[float, Range(0, 1e6)] = 1.0  # of the loss against the teacher
+    label_weight: Annotated[float, Range(0, 1e6)] = 1.0  # of the model's own loss on the labels; 0: the teacher alone
+    temperature: Annotated[float, Range(1e-2, 1e3)] = 1.0  # both's scores are divided by it: the higher, the softer
+    over: Annotated[str, OneOf(("pixels", "channels"))] = "pixels"  # what the probabilities are compared over
+    unlabelled: bool = True  # whether pixels without a label (and the padding of crops) count
 
 
 @dataclass(frozen=True)
@@ -161,6 +177,7 @@ class Recipe:
     data: DataRecipe = field(default_factory=DataRecipe)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
+    distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
     trainer: TrainerRecipe = field(default_factory=TrainerRecipe)
 
 

@@ -27,12 +27,16 @@ from seg_models.data.labels import LabelTableError
 from seg_models.data.loaders import RecipeData, loaders, loss_weights
 from seg_models.messages import one_line
 from seg_models.segmentation_model import SegmentationModel
+from seg_models.training.anchor import BackboneAnchor, anchor_of, save_start
 from seg_models.training.callbacks import schedule_callbacks
+from seg_models.training.distillation import Distillation, teacher_of
 from seg_models.training.finite import FiniteLoss, TrainingError
 from seg_models.training.optimization import check_optimization
 from seg_models.training.recipe import Recipe, RecipeError
 from seg_models.training.resuming import RunCheckpoints, read_resumable
 from seg_models.training.task import SegmentationTask
+
+START_OF_BACKBONE = "backbone_start.safetensors"
 
 
 class RunError(ValueError):
@@ -93,6 +97,13 @@ def train(
         task.model.load_state_dict(start.weights)
     if init_backbone is not None:
         init_backbone_from(task.model, init_backbone)
+    anchor = anchor_of(recipe, task.model, table.names, out / START_OF_BACKBONE if resume else None)
+    teacher = teacher_of(recipe)
+    if anchor:
+        task.guides.append(anchor)
+        started.anchor = None if resume else anchor
+    if teacher:
+        task.guides.append(Distillation(teacher, table.names, recipe.distillation))
     if resume:
         files.checked = read_resumable(last, task)
     data = RecipeData(recipe, task.model.normalization["mean"])
@@ -143,13 +154,16 @@ class WriteRecipe(lightning.Callback):
 
     def __init__(self, recipe: Recipe, out: Path) -> None:
         self.recipe, self.out, self.written = recipe, out, False
+        self.anchor: BackboneAnchor | None = None
 
     @rank_zero_only
     def write(self) -> None:
-        """Write out/recipe.yaml."""
+        """Write out/recipe.yaml, and of a new run the start of an anchored backbone."""
         self.out.mkdir(parents=True, exist_ok=True)
         content = yaml.safe_dump(dataclasses.asdict(self.recipe), sort_keys=False)
         (self.out / "recipe.yaml").write_text(content, encoding="utf-8")
+        if self.anchor:
+            save_start(self.anchor, self.out / START_OF_BACKBONE)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import ExitStack
 from typing import Any
 
 import lightning
@@ -13,6 +15,7 @@ from seg_models.data.labels import LabelTable
 from seg_models.normalization import Normalization, normalize
 from seg_models.training.depthwise import QuickDepthwiseGradients
 from seg_models.training.freezing import fix_statistics, freeze_parts
+from seg_models.training.guidance import Guide
 from seg_models.training.metrics import ConfusionMatrix
 from seg_models.training.optimization import make_optimizer, make_scheduler
 from seg_models.training.recipe import recipe_from_dict
@@ -37,6 +40,7 @@ class SegmentationTask(lightning.LightningModule):
         self.model = model_from_recipe(self.recipe, len(self.table.names), pretrained)
         freeze_parts(self.model, self.recipe.optimizer.frozen_parts)
         self.confusion = ConfusionMatrix(len(self.table.names))
+        self.guides: list[Guide] = []  # set before the training; no modules of this one
 
     def train(self, mode: bool = True) -> SegmentationTask:
         """As nn.Module.train, but what the recipe freezes stays frozen."""
@@ -49,13 +53,21 @@ class SegmentationTask(lightning.LightningModule):
     def on_train_start(self) -> None:
         """Lightning takes a module's mode as it is, and a new one is in training mode without `train` ever being called."""
         self.train()
+        for guide in self.guides:
+            guide.to(self.device)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        """One batch: images (B, 3, H, W) in 0..255, int64 labels (B, H, W) -> the sum of the paper's loss terms."""
+        """One batch: images (B, 3, H, W) in 0..255, int64 labels (B, H, W) -> the sum of the paper's loss terms, and of what
+        the guides add."""
         image, labels = batch
-        with QuickDepthwiseGradients():
+        with QuickDepthwiseGradients(), ExitStack() as watched:
+            for guide in self.guides:
+                watched.enter_context(guide.watching(self.model))
             prediction = self.model(network_input(image, self.model.normalization))
-        terms = self.model.loss(prediction, labels)
+        label_weight = math.prod(guide.label_weight for guide in self.guides)
+        terms = {name: label_weight * value for name, value in self.model.loss(prediction, labels).items()}
+        for guide in self.guides:
+            terms |= guide.terms(image, labels, prediction, self.model)
         loss = torch.stack(list(terms.values())).sum()
         self.log("loss", loss, prog_bar=True)
         self.log_dict({f"loss/{name}": value for name, value in terms.items()})

@@ -107,12 +107,16 @@ class AtmModel(SegmentationModel):
         best = self(image).logits.max(dim=1)
         return Decision(best.indices, best.values.clamp(max=1.0), None)
 
+    def log_scores(self, logits: Tensor) -> Tensor:
+        """As the base class: the logarithm, so that probabilities are shares of the sum over the classes."""
+        return (logits.float() + SCORE_FLOOR).log()
+
     def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Eq. 4 for each supervised output: "class", "focal" and "dice" of the prediction, with "_0", "_1", ... those of
         the outputs before it, in order. Or "cross_entropy" alone, if `loss_form` says so. Labels: int64 (B, H, W).
         """
         if self.loss_form == "cross_entropy":
-            return {"cross_entropy": cross_entropy((prediction.logits.float() + SCORE_FLOOR).log(), labels)}
+            return {"cross_entropy": cross_entropy(self.log_scores(prediction.logits), labels)}
         class_logits, masks = prediction.aux["class_logits"], prediction.aux["masks"]
         present = present_classes(labels, self.num_classes)  # (B, K)
         full = self.padded_size(labels.shape[1:])
