@@ -28,6 +28,7 @@ from seg_models.backbones.cswin import CSWinBackbone
 from seg_models.backbones.swin import SwinBackbone
 from seg_models.backbones.vit import TokenBackbone
 from seg_models.messages import one_line
+from seg_models.quantization import quantize
 from seg_models.segmentation_model import SegmentationModel, check_image_size, check_num_classes
 from seg_models.training.recipe import Recipe, RecipeError
 
@@ -169,8 +170,8 @@ def build_model(
     raise ModelError(f"unknown architecture {name!r}; near names: {', '.join(near)}")
 
 
-def model_from_recipe(recipe: Recipe, num_classes: int, pretrained: bool | None = None) -> SegmentationModel:
-    """The recipe's model; `pretrained` overrides the recipe's (a checkpoint's weights replace them anyway)."""
+def build_from_recipe(recipe: Recipe, num_classes: int, pretrained: bool | None = None) -> SegmentationModel:
+    """The recipe's model in float; `pretrained` overrides the recipe's (a checkpoint's weights replace them anyway)."""
     model = recipe.model
     return build_model(
         model.name,
@@ -181,6 +182,12 @@ def model_from_recipe(recipe: Recipe, num_classes: int, pretrained: bool | None 
         model.drop_path_rate,
         **model.options,
     )
+
+
+def model_from_recipe(recipe: Recipe, num_classes: int, pretrained: bool | None = None) -> SegmentationModel:
+    """The recipe's model: `build_from_recipe`, and with `quantization.layers` its deployed form with these in 8 bits."""
+    built = build_from_recipe(recipe, num_classes, pretrained)
+    return quantize(built, recipe.quantization.layers) if recipe.quantization.layers else built
 
 
 def outline_from_recipe(recipe: Recipe, num_classes: int) -> SegmentationModel:

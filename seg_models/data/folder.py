@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seg_models.data.layouts.opening import open_split
 from seg_models.data.layouts.samples import FolderDataError, Samples
+from seg_models.data.loading_speed import TimedSamples
 from seg_models.messages import one_line
 
 # (RGB uint8 (H, W, 3), labels uint8 (H, W), generator) -> the same kinds at the network's size
@@ -130,10 +132,19 @@ class EpochShuffle(Sampler[int]):
         rank, world: this process and the number of processes, each of which gets its own share of every epoch.
         chances: probability of each image, float (size,): an epoch then draws `size` images anew by them, some of them
             several times. None: each image once.
+        multiple: a process's share of an epoch is cut to a multiple of this, such as the images of a step.
     """
 
-    def __init__(self, size: int, seed: int, rank: int = 0, world: int = 1, chances: np.ndarray | None = None) -> None:
-        self.chances = chances
+    def __init__(
+        self,
+        size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        chances: np.ndarray | None = None,
+        multiple: int = 1,
+    ) -> None:
+        self.chances, self.multiple = chances, multiple
         self.size, self.seed, self.rank, self.world = size, seed, rank, world
         self.epoch = 0
         self.start = 0  # keys of the next iteration that are left out, for a run that goes on in mid-epoch
@@ -143,7 +154,7 @@ class EpochShuffle(Sampler[int]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.size // self.world
+        return self.size // self.world // self.multiple * self.multiple
 
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng((self.seed, self.epoch))
@@ -186,10 +197,16 @@ class ResumableLoader(FolderLoader):
         data: the data set.
         sampler: gives the keys; its `start` is set when a state is loaded.
         arguments: as DataLoader's; `batch_size` is needed.
+
+    Attributes:
+        samples: the data set with its times.
+        waited_s: seconds that batches were waited for, so far.
     """
 
     def __init__(self, data: FolderDataset, sampler: EpochShuffle, batch_size: int, **arguments: Any) -> None:
-        super().__init__(data, sampler=sampler, batch_size=batch_size, **arguments)
+        self.samples = TimedSamples(data, arguments.get("num_workers", 0))
+        super().__init__(self.samples, sampler=sampler, batch_size=batch_size, **arguments)
+        self.waited_s = 0.0
         self.shuffle = sampler
         self.keys_per_batch = batch_size
         self.skipped = self.served = 0
@@ -198,7 +215,13 @@ class ResumableLoader(FolderLoader):
         """Batches of one epoch, or of the rest of it after `load_state_dict`."""
         self.served, self.skipped = self.skipped, 0
         self.shuffle.start = self.served * self.keys_per_batch
-        for batch in super().__iter__():
+        batches = super().__iter__()
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            self.waited_s += time.perf_counter() - start
+            if batch is None:
+                return
             self.served += 1
             yield batch
 

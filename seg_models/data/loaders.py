@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import multiprocessing
 import multiprocessing.context
+import os
+import select
+import sys
+import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import cv2
@@ -73,15 +79,18 @@ def loaders(
     val = FolderDataset(data.val_roots or data.roots, data.val_split, Resize(size), kind=data.kind)
     if val.table.names != train.table.names:
         raise RecipeError(f"data.val_roots have other classes than data.roots: {val.table.names}, {train.table.names}")
-    if len(train) < data.batch_size * world:
+    step = data.batch_size * recipe.trainer.accumulate  # images of a process
+    if len(train) < step * world:
+        batches = f"{recipe.trainer.accumulate} batches" if recipe.trainer.accumulate > 1 else "a batch"
         raise RecipeError(
-            f"{len(train)} training images do not fill a batch of {data.batch_size} on {world} process(es)"
+            f"{len(train)} training images do not fill {batches} of {data.batch_size} on {world} process(es)"
         )
     chances = None
     if data.sampling == "balanced":
         chances = balanced_draw(class_pixels(train, len(train.table.names)), data.balance_temperature)
-    sampler = EpochShuffle(len(train), recipe.seed, rank, world, chances)
-    common: dict[str, Any] = {"num_workers": data.workers, "worker_init_fn": one_thread_a_worker}
+    # An epoch is of whole steps, so that each is made of as many gradients.
+    sampler = EpochShuffle(len(train), recipe.seed, rank, world, chances, step)
+    common: dict[str, Any] = {"num_workers": data.workers, "worker_init_fn": partial(begin_worker, os.getpid())}
     if data.workers:
         common["multiprocessing_context"] = worker_processes()
     return (
@@ -155,9 +164,29 @@ def worker_processes() -> multiprocessing.context.BaseContext:
     return context
 
 
-def one_thread_a_worker(worker: int) -> None:
-    """Loader workers are processes already; OpenCV's own threads in each would fight the model for the cores."""
+def begin_worker(training: int, worker: int) -> None:
+    """What each loader worker does first.
+
+    It gives up OpenCV's own threads, which in several processes would fight the model for the cores. And it sees to it that it
+    ends with the training: workers are the fork server's children, so nobody tells them when the training is killed, and each
+    would keep its memory for ever.
+
+    Args:
+        training: process id of the training.
+        worker: number of this worker.
+    """
     cv2.setNumThreads(0)
+    threading.Thread(target=end_with, args=(training,), daemon=True).start()
+
+
+def end_with(process: int) -> None:
+    """Wait until a process has ended, and then end this one at once. Known on Linux alone; elsewhere nothing happens."""
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(ProcessLookupError):  # it has ended already
+        # Not by asking for its number now and then: that is there until somebody has asked how it ended, and may come again.
+        select.select([os.pidfd_open(process)], [], [])
+    os._exit(1)
 
 
 class RecipeData(lightning.LightningDataModule):

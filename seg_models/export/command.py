@@ -17,9 +17,10 @@ from seg_models.evaluation.processes import device_named
 from seg_models.export.checks import TOLERANCES, read_images
 from seg_models.export.conversion import convert_onnx
 from seg_models.export.deployment import FORMS
-from seg_models.export.deployment_file import Origin, export_onnx, source_commit
+from seg_models.export.deployment_file import Origin, export_onnx
 from seg_models.export.errors import ExportError
 from seg_models.messages import one_line
+from seg_models.source_commit import source_commit
 from seg_models.training.recipe import naming
 
 CALIBRATION_IMAGES = 32  # at most, evenly spread
@@ -48,7 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--precision",
         choices=list(TOLERANCES),
         default="float32",
-        help="float16: for GPUs, half the size; int8: 8-bit convolutions and linear layers, with --calibration",
+        help="float16: for GPUs, half the size; int8: 8-bit convolutions and linear layers, with "
+        "--calibration, or of a checkpoint that was trained for it",
     )
     parser.add_argument(
         "--calibration", type=Path, help="some dozens of images of what the robot will see, other than --images (int8)"
@@ -66,9 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         device = device_named(args.device)
-        if (args.precision == "int8") != (args.calibration is not None):
-            raise ExportError("--precision int8 and --calibration DIR belong together; give both or neither")
         if args.onnx:
+            if (args.precision == "int8") != (args.calibration is not None):
+                raise ExportError("--precision int8 and --calibration DIR belong together; give both or neither")
             return _convert(args)
         if args.checkpoint:
             task = load_task(args.checkpoint)
@@ -82,6 +84,13 @@ def main(arguments: list[str] | None = None) -> int:
             table = read_label_table(Path(recipe.data.roots[0]) / "classes.yaml")
             with naming(args.recipe):
                 model = released_model(recipe, args.released, len(table.names))
+        learned = bool(recipe.quantization.layers)
+        if learned and args.calibration:
+            raise ExportError(f"{args.checkpoint} was trained in 8 bits and has its ranges; leave --calibration out")
+        if learned and args.precision != "int8":
+            raise ExportError(f"{args.checkpoint} was trained in 8 bits; export it with --precision int8")
+        if not learned and (args.precision == "int8") != (args.calibration is not None):
+            raise ExportError("--precision int8 and --calibration DIR belong together; give both or neither")
         data = recipe.data
         folder = args.images or Path(data.roots[0]) / "images" / data.val_split
         training_data = data.description or str(data.roots)

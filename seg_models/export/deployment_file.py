@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import os
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,8 @@ from seg_models.export.deployment import DeploymentModel, deployment_model
 from seg_models.export.errors import ExportError
 from seg_models.export.graph import deployment_graph
 from seg_models.export.int8 import best_int8
+from seg_models.export.learned_int8 import learned_int8
+from seg_models.quantization import ranges
 from seg_models.segmentation_model import AssociationModel, SegmentationModel
 from seg_onnx.half_precision import to_half
 
@@ -64,7 +65,7 @@ def export_onnx(
         out: the file; written only if the check passes, and then at once.
         images: RGB uint8 (h, w, 3) of any size, resized here; real ones, on noise an agreement says little.
         precision: "float32", or "float16" for GPUs (see `seg_onnx.half_precision`), half the size and checked less strictly;
-            "int8" (see `int8.py`).
+            "int8" (see `int8.py`; of a model that was trained for it `learned_int8.py`).
         form: "labels" or "association"; None for `association` where the model has it, and else `labels`.
         calibration: for int8, images like `images` but others: what the ranges of activations are taken from.
         device: that PyTorch's side of the check computes on; None for the model's. The file is made on the CPU and is the same.
@@ -91,6 +92,8 @@ def export_onnx(
     proto = deployment_graph(deployment)
     if precision == "float16":
         proto = to_half(proto)
+    elif precision == "int8" and (learned := ranges(model)):
+        proto = learned_int8(proto, {path: float(each.step()) for path, each in learned.items()})
     elif precision == "int8":
         size = model.image_size
         proto, method = best_int8(proto, resized(calibration or [], size), resized(images, size))
@@ -168,21 +171,3 @@ def check_metadata(values: dict[str, str]) -> None:
             (value + "".join(names)).encode("utf-8")
         except UnicodeEncodeError as error:
             raise ExportError(f"{key} is {value!r:.80}, which is no text that a file can hold") from error
-
-
-def source_commit() -> str:
-    """The repository's commit, with a + where this package's files differ from it; "unknown" outside a checkout."""
-    root = Path(__file__).parents[1]
-    try:
-        commit = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no", "--", "."],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit + ("+" if changed else "")

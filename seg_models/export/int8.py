@@ -5,7 +5,7 @@ its weights, symmetric (zero points are 0), weights a scale for each output chan
 
     the first two convolutions, whose filters subtract neighbouring pixels, and the last product before each output
     what float16 files keep, too: attention scores, association, clustering, with softmax and norms
-    products of two activations, of which neither has a range that calibration would know for sure
+    products of two activations, and of an activation behind a learned constant (the first layer's queries): no layer's weights
 
 Ranges of activations come from calibration images, in one of two ways (`METHODS`); which one suits a model shows only in
 its masks, so `export` tries both and takes the better one.
@@ -133,13 +133,16 @@ def _outputs(proto: onnx.ModelProto, images: Sequence[np.ndarray]) -> list[np.nd
 
 def quantized_nodes(graph: onnx.GraphProto) -> list[str]:
     """Names of the nodes that are quantised."""
-    weights = {tensor.name for tensor in graph.initializer}
+    filters = {node.input[1] for node in graph.node if node.op_type == "Conv"}
+    # A layer's weights are one matrix, or filters; constants that differ from place to place are none.
+    weights = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2 or tensor.name in filters}
     kept = score_outputs(graph) | position_outputs(graph) | stem_outputs(graph) | last_products(graph)
     return [
         node.name
         for node in graph.node
         if node.op_type in QUANTIZED
-        and len(weights.intersection(node.input[:2])) == 1
+        and node.input[1] in weights
+        and node.input[0] not in weights
         and not kept.intersection(node.output)
     ]
 

@@ -7,6 +7,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
+from seg_models.architectures.superpixel_transformer.deployed import DeployedSuperpixelTransformer
 from seg_models.architectures.superpixel_transformer.model import SuperpixelTransformer
 from seg_models.training.recipe import Recipe, RecipeError
 from seg_models.training.task import SegmentationTask
@@ -40,7 +41,7 @@ class FallingHardPixelShare(lightning.Callback):
         """Set it by the number of steps made, so that a resumed run goes on with it."""
         assert isinstance(pl_module, SegmentationTask)
         model = pl_module.model
-        assert isinstance(model, SuperpixelTransformer)
+        assert isinstance(model, SuperpixelTransformer | DeployedSuperpixelTransformer)
         if self.end is None:
             self.end = model.hard_pixel_fraction
         model.hard_pixel_fraction = hard_pixel_share(trainer.global_step, self.steps, self.start, self.end)

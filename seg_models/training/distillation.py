@@ -151,5 +151,9 @@ def teacher_of(recipe: Recipe) -> Teacher | None:
         if settings != DistillationRecipe():
             raise RecipeError("distillation has settings and no teacher; expected distillation.teacher=CHECKPOINT")
         return None
+    if Path(settings.teacher).suffix == ".onnx":
+        raise RecipeError(
+            f"distillation.teacher {settings.teacher} is a deployment file; it is opened by seg_models.train alone"
+        )
     task = load_task(Path(settings.teacher))
     return ModelTeacher(task.model, task.table.names)

@@ -47,6 +47,11 @@ def fix_statistics(model: SegmentationModel, count: int, all_norms: bool) -> Non
         all_norms: those of the whole backbone.
     """
     for part in [model.backbone] if all_norms else frozen_parts(model, count):
-        for module in part.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        fix_norms(part)
+
+
+def fix_norms(part: nn.Module) -> None:
+    """Let all batch norms of a module normalise by their running statistics, and leave those as they are."""
+    for module in part.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()

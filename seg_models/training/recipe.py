@@ -26,6 +26,7 @@ Side = Annotated[int, Range(1, 16_384)]
 Text = Annotated[str, Length(1, 4_000)]
 LIGHTNING = ("32-true", "64-true", "16-true", "16-mixed", "bf16-true", "bf16-mixed", "64", "32", "16", "bf16")
 PRECISIONS = (*LIGHTNING, "transformer-engine", "transformer-engine-float16")
+STRATEGIES = ("ddp", "fsdp")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu")
 
 
@@ -134,6 +135,16 @@ class DistillationRecipe:
 
 
 @dataclass(frozen=True)
+class QuantizationRecipe:
+    """Fine-tuning in 8 bits, for `seg_models.export --precision int8` (see `seg_models/quantization.py`)."""
+
+    enabled: bool = False
+    calibration_batches: Annotated[int, Range(1, 10_000)] = 8  # of training images, that the ranges begin with
+    # Paths of the layers in the deployed form, those together that read the same. `seg_models.train` fills it in.
+    layers: list[list[str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class ScheduleRecipe:
     """The learning rate over the run. All steps are the optimiser's."""
 
@@ -161,8 +172,16 @@ class TrainerRecipe:
     accelerator: Annotated[str, OneOf(ACCELERATORS)] = "auto"
     devices: Annotated[int, Range(1, 128)] = 1
     num_nodes: Annotated[int, Range(1, 10_000)] = 1
+    # Of several processes. "ddp": each has the whole model. "fsdp": weights, gradients and optimiser are split between them.
+    strategy: Annotated[str, OneOf(STRATEGIES)] = "ddp"
+    # Batches whose gradients are averaged into one step of the optimiser. All steps here are the optimiser's.
+    accumulate: Annotated[int, Range(1, 10_000)] = 1
     sync_batchnorm: bool = False  # one mean and variance over all GPUs
     validate_every_steps: Annotated[int, Range(1, 10**9)] = 1_000
+    checkpoint_every_steps: Annotated[int, Range(0, 10**9)] = 0  # last.ckpt between validations, too; 0: at those alone
+    checkpoint_every_minutes: Annotated[float, Range(0, 10_000)] = 15.0  # since the one before; 0: none
+    log_every_steps: Annotated[int, Range(1, 10**9)] = 10  # loss, rates and images a second
+    log_images: Annotated[int, Range(0, 64)] = 4  # of the validation split, with truth and prediction, in TensorBoard
     keep_checkpoints: Annotated[int, Range(-1, 100_000)] = 1  # newest ones beside last.ckpt; -1 keeps all
     threads: Annotated[int, Range(0, 256)] = 0  # CPU threads; 0: PyTorch's choice
 
@@ -178,6 +197,7 @@ class Recipe:
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
     distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
+    quantization: QuantizationRecipe = field(default_factory=QuantizationRecipe)
     trainer: TrainerRecipe = field(default_factory=TrainerRecipe)
 
 

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from seg_models.atomic_file import whole_file
 from seg_models.checkpoints.fitting import check_fit, not_finite
 from seg_models.checkpoints.reading import CheckpointError
 from seg_models.checkpoints.trained import WEIGHTS_PREFIX, read_trained
@@ -47,7 +48,7 @@ class RunCheckpoints(TorchCheckpointIO):
         return checked
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a file, whole or not at all.
+        """Write a file, whole or not at all, also if the process is killed or the power goes on the way.
 
         Raises:
             TrainingError: weights are NaN or infinite.
@@ -58,7 +59,8 @@ class RunCheckpoints(TorchCheckpointIO):
                 f"{len(broken)} tensors of the model, the first is {broken[0]}, are NaN or infinite at step "
                 f"{checkpoint['global_step']}"
             )
-        super().save_checkpoint(checkpoint, path, storage_options)
+        with whole_file(Path(path)) as file:
+            torch.save(checkpoint, file)
 
 
 def read_resumable(path: Path, task: SegmentationTask) -> dict[str, Any]:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning
 import torch
 import yaml
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
+from seg_models.atomic_file import whole_file
 from seg_models.backbones.conv import ConvBackbone
-from seg_models.build import outline_from_recipe
+from seg_models.build import build_from_recipe, outline_from_recipe
 from seg_models.checkpoints.convolutional import load_convolutional_backbone
 from seg_models.checkpoints.fitting import check_fit
 from seg_models.checkpoints.reading import CheckpointError
@@ -26,15 +25,19 @@ from seg_models.data.folder import FolderDataError
 from seg_models.data.labels import LabelTableError
 from seg_models.data.loaders import RecipeData, loaders, loss_weights
 from seg_models.messages import one_line
+from seg_models.quantization import calibrate, quantize
 from seg_models.segmentation_model import SegmentationModel
 from seg_models.training.anchor import BackboneAnchor, anchor_of, save_start
-from seg_models.training.callbacks import schedule_callbacks
-from seg_models.training.distillation import Distillation, teacher_of
-from seg_models.training.finite import FiniteLoss, TrainingError
+from seg_models.training.checkpointing import LAST
+from seg_models.training.distillation import Distillation, Teacher, teacher_of
+from seg_models.training.finite import TrainingError
 from seg_models.training.optimization import check_optimization
 from seg_models.training.recipe import Recipe, RecipeError
 from seg_models.training.resuming import RunCheckpoints, read_resumable
-from seg_models.training.task import SegmentationTask
+from seg_models.training.run_folder import RECIPE
+from seg_models.training.sharding import ShardedTask
+from seg_models.training.task import SegmentationTask, network_input
+from seg_models.training.trainer import make_trainer
 
 START_OF_BACKBONE = "backbone_start.safetensors"
 
@@ -44,7 +47,13 @@ class RunError(ValueError):
 
 
 def train(
-    recipe: Recipe, out: Path, resume: bool = False, init_from: Path | None = None, init_backbone: Path | None = None
+    recipe: Recipe,
+    out: Path,
+    resume: bool = False,
+    init_from: Path | None = None,
+    init_backbone: Path | None = None,
+    teacher: Teacher | None = None,
+    on_best: Callable[[Path], None] | None = None,
 ) -> Path:
     """Run a recipe.
 
@@ -54,6 +63,8 @@ def train(
         resume: go on from out/last.ckpt.
         init_from: start from the weights of this checkpoint of the same model (fine-tuning).
         init_backbone: start from a released file of the backbone or the model.
+        teacher: of `recipe.distillation`, where it is no checkpoint of this package.
+        on_best: called with the path of best.ckpt whenever that was written.
 
     Returns:
         path of the last checkpoint.
@@ -67,7 +78,8 @@ def train(
         TrainingError: loss or weights became NaN or infinite.
     """
     check_optimization(recipe.optimizer, recipe.schedule)
-    last = out / "last.ckpt"
+    check_quantization(recipe, resume or init_from is not None)
+    last = out / LAST
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file; choose another --out for the run's folder")
     if resume and not last.is_file():
@@ -84,21 +96,20 @@ def train(
         raise RecipeError(f"data: {error}") from error
     outline_from_recipe(recipe, len(table.names))
     files, started = RunCheckpoints(), WriteRecipe(recipe, out)
-    trainer = make_trainer(recipe, out, files, started)
-    task = SegmentationTask(
-        dataclasses.asdict(recipe), {"names": list(table.names), "palette": [list(c) for c in table.palette]}
-    )
+    trainer = make_trainer(recipe, out, files, started, on_best)
+    kind = ShardedTask if recipe.trainer.strategy == "fsdp" else SegmentationTask
+    task = kind(dataclasses.asdict(recipe), {"names": list(table.names), "palette": [list(c) for c in table.palette]})
     task.configure_optimizers()
     task.model.class_weights = weights_of_classes(recipe, task.model)
     task.model.to(memory_format=torch.channels_last)
     if init_from is not None:
-        start = read_trained(init_from)
-        check_fit(start.weights, task.model.state_dict(), type(task.model).__name__, str(init_from))
-        task.model.load_state_dict(start.weights)
+        start_from(task, init_from)
+    if recipe.quantization.enabled and not resume:
+        begin_ranges(task)
     if init_backbone is not None:
         init_backbone_from(task.model, init_backbone)
     anchor = anchor_of(recipe, task.model, table.names, out / START_OF_BACKBONE if resume else None)
-    teacher = teacher_of(recipe)
+    teacher = teacher or teacher_of(recipe)
     if anchor:
         task.guides.append(anchor)
         started.anchor = None if resume else anchor
@@ -118,6 +129,51 @@ def train(
         # What only Lightning knows of its own state.
         raise CheckpointError(f"{last} cannot be resumed, {type(error).__name__}: {one_line(error, 200)}") from error
     return last
+
+
+def start_from(task: SegmentationTask, path: Path) -> None:
+    """Take the weights of a checkpoint of the same model; of its trained form, too, for one that learns in 8 bits.
+
+    Raises:
+        CheckpointError: unreadable, or of another model.
+    """
+    start = read_trained(path)
+    layers = task.recipe.quantization.layers
+    if layers and not start.recipe.quantization.layers:
+        plain = build_from_recipe(task.recipe, len(task.table.names), pretrained=False)
+        check_fit(start.weights, plain.state_dict(), type(plain).__name__, str(path))
+        plain.load_state_dict(start.weights)
+        task.model.load_state_dict(quantize(plain, layers).state_dict())
+        return
+    check_fit(start.weights, task.model.state_dict(), type(task.model).__name__, str(path))
+    task.model.load_state_dict(start.weights)
+
+
+def check_quantization(recipe: Recipe, is_trained: bool) -> None:
+    """Raise RecipeError for fine-tuning in 8 bits that cannot be."""
+    settings, crop = recipe.quantization, recipe.data.crop
+    if not settings.enabled:
+        if settings.layers:
+            raise RecipeError("quantization.layers are filled in for quantization.enabled=true; leave them out")
+        return
+    if not settings.layers:
+        raise RecipeError("quantization has no layers; python -m seg_models.train finds them")
+    if not is_trained:
+        raise RecipeError("quantization fine-tunes a trained model; name its checkpoint with --init-from")
+    if crop and crop != recipe.model.image_size:
+        raise RecipeError(
+            f"data.crop is {crop}; in 8 bits the deployed form is trained, which takes model.image_size, "
+            f"{recipe.model.image_size}, alone: set data.crop=[]"
+        )
+    if recipe.trainer.strategy == "fsdp":
+        raise RecipeError("quantization is not for trainer.strategy fsdp; use ddp")
+
+
+def begin_ranges(task: SegmentationTask) -> None:
+    """Let the ranges of a model that learns in 8 bits begin where some batches' values lie; the same in each process."""
+    mean = task.model.normalization["mean"]
+    batches = itertools.islice(loaders(task.recipe, mean=mean)[0], task.recipe.quantization.calibration_batches)
+    calibrate(task.model, (network_input(image, task.model.normalization) for image, _ in batches))
 
 
 def weights_of_classes(recipe: Recipe, model: SegmentationModel) -> Tensor | None:
@@ -161,7 +217,8 @@ class WriteRecipe(lightning.Callback):
         """Write out/recipe.yaml, and of a new run the start of an anchored backbone."""
         self.out.mkdir(parents=True, exist_ok=True)
         content = yaml.safe_dump(dataclasses.asdict(self.recipe), sort_keys=False)
-        (self.out / "recipe.yaml").write_text(content, encoding="utf-8")
+        with whole_file(self.out / RECIPE) as file:
+            file.write(content.encode())
         if self.anchor:
             save_start(self.anchor, self.out / START_OF_BACKBONE)
 
@@ -169,60 +226,6 @@ class WriteRecipe(lightning.Callback):
         """Write it."""
         self.write()
         self.written = True
-
-
-def make_trainer(recipe: Recipe, out: Path, files: RunCheckpoints, started: WriteRecipe) -> lightning.Trainer:
-    """Lightning's trainer for a run in the folder `out`.
-
-    Raises:
-        RecipeError: the machine has not what `trainer` asks for.
-    """
-    settings = recipe.trainer
-    cores = os.cpu_count() or 1
-    if settings.accelerator == "cpu" and settings.devices > cores:
-        raise RecipeError(
-            f"trainer.devices is {settings.devices}; this machine has {cores} CPU cores, each device needs one"
-        )
-    finite = [] if settings.precision in ("16-mixed", "16") else [FiniteLoss()]
-    try:
-        return lightning.Trainer(
-            max_steps=recipe.schedule.steps,
-            precision=settings.precision,  # type: ignore[arg-type]
-            accelerator=settings.accelerator,
-            devices=settings.devices,
-            num_nodes=settings.num_nodes,
-            sync_batchnorm=settings.sync_batchnorm,
-            gradient_clip_val=recipe.optimizer.clip_grad_norm or None,
-            val_check_interval=min(settings.validate_every_steps, recipe.schedule.steps),
-            check_val_every_n_epoch=None,
-            use_distributed_sampler=False,  # EpochShuffle already splits each epoch
-            # Bilinear resizing has no deterministic backward pass on CUDA, so a warning is the most that can be asked.
-            deterministic="warn",
-            logger=TensorBoardLogger(out, name="", version="tensorboard"),
-            log_every_n_steps=10,
-            plugins=[files],
-            callbacks=[
-                started,
-                *finite,
-                # The last weights are the result. None is picked by its score: the validation rooms stay unseen.
-                ModelCheckpoint(
-                    out,
-                    filename="step{step}",
-                    auto_insert_metric_name=False,
-                    save_last=True,
-                    monitor="step",
-                    mode="max",
-                    save_top_k=settings.keep_checkpoints,
-                ),
-                LearningRateMonitor("step"),
-                TQDMProgressBar(refresh_rate=10),
-                *schedule_callbacks(recipe),
-            ],
-        )
-    except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
-        if isinstance(error, RecipeError):
-            raise
-        raise RecipeError(f"trainer: {one_line(error)}") from error
 
 
 def init_backbone_from(model: SegmentationModel, path: Path) -> None:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from seg_models.build import model_from_recipe
 from seg_models.data.labels import LabelTable
 from seg_models.normalization import Normalization, normalize
 from seg_models.training.depthwise import QuickDepthwiseGradients
-from seg_models.training.freezing import fix_statistics, freeze_parts
+from seg_models.training.freezing import fix_norms, fix_statistics, freeze_parts
 from seg_models.training.guidance import Guide
 from seg_models.training.metrics import ConfusionMatrix
 from seg_models.training.optimization import make_optimizer, make_scheduler
@@ -41,6 +42,7 @@ class SegmentationTask(lightning.LightningModule):
         freeze_parts(self.model, self.recipe.optimizer.frozen_parts)
         self.confusion = ConfusionMatrix(len(self.table.names))
         self.guides: list[Guide] = []  # set before the training; no modules of this one
+        self.terms: dict[str, Tensor] = {}  # of the loss of the last batch, without gradients
 
     def train(self, mode: bool = True) -> SegmentationTask:
         """As nn.Module.train, but what the recipe freezes stays frozen."""
@@ -48,6 +50,8 @@ class SegmentationTask(lightning.LightningModule):
         if mode:
             settings = self.recipe.optimizer
             fix_statistics(self.model, settings.frozen_parts, settings.frozen_batch_norm)
+            if self.recipe.quantization.enabled:  # in the file a norm is a constant factor behind its layer
+                fix_norms(self.model)
         return self
 
     def on_train_start(self) -> None:
@@ -55,6 +59,13 @@ class SegmentationTask(lightning.LightningModule):
         self.train()
         for guide in self.guides:
             guide.to(self.device)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Dropout and stochastic depth of a batch follow from the seed, the process and the batch's number alone, as its
+        augmentation does: a run that is gone on with draws what it would have drawn."""
+        number = self.trainer.fit_loop.total_batch_idx
+        seed = np.random.SeedSequence((self.recipe.seed, self.global_rank, number)).generate_state(2, np.uint32)
+        torch.manual_seed(int(seed[0]) << 32 | int(seed[1]))
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """One batch: images (B, 3, H, W) in 0..255, int64 labels (B, H, W) -> the sum of the paper's loss terms, and of what
@@ -70,18 +81,20 @@ class SegmentationTask(lightning.LightningModule):
             terms |= guide.terms(image, labels, prediction, self.model)
         loss = torch.stack(list(terms.values())).sum()
         self.log("loss", loss, prog_bar=True)
-        self.log_dict({f"loss/{name}": value for name, value in terms.items()})
+        self.terms = {name: value.detach() for name, value in terms.items()}
+        self.log_dict({f"loss/{name}": value for name, value in self.terms.items()})
         return loss
 
     def on_validation_epoch_start(self) -> None:
         """Start counting anew."""
         self.confusion = ConfusionMatrix(len(self.table.names))
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        """Count one batch at the network's size."""
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        """Count one batch at the network's size; returns the classes, int64 (B, H, W)."""
         image, labels = batch
-        prediction = self.model(network_input(image, self.model.normalization))
-        self.confusion.add(prediction.logits.argmax(1), labels)
+        predicted = self.model(network_input(image, self.model.normalization)).logits.argmax(1)
+        self.confusion.add(predicted, labels)
+        return predicted
 
     def on_validation_epoch_end(self) -> None:
         """Log mIoU and pixel accuracy over all processes."""

@@ -270,9 +270,7 @@ def test_export_refuses_a_table_of_other_classes_and_no_images(run, tmp_path):
         export_onnx(task.model, task.table, origin, tmp_path / "m.onnx", [])
     image = np.zeros((64, 96, 3), np.uint8)
     with pytest.raises(ExportError, match="3 classes, the model 2"):
-        export_onnx(
-            task.model, LabelTable(("a", "b", "c"), ((0, 0, 0),) * 3), origin, tmp_path / "m.onnx", [image]
-        )
+        export_onnx(task.model, LabelTable(("a", "b", "c"), ((0, 0, 0),) * 3), origin, tmp_path / "m.onnx", [image])
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])

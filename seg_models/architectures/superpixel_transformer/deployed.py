@@ -31,6 +31,7 @@ from seg_models.architectures.superpixel_transformer.folded_layers import (
     Neighbours,
 )
 from seg_models.architectures.superpixel_transformer.learned_grid import resize_grid
+from seg_models.losses import top_fraction_cross_entropy
 from seg_models.ops import neighbourhood as nb
 from seg_models.prediction import Prediction
 from seg_models.segmentation_model import AssociationModel, pad_to_stride
@@ -101,6 +102,8 @@ class DeployedSuperpixelTransformer(AssociationModel):
         model: the trained model. Its weights are copied as they are now.
     """
 
+    weighs_classes = True
+
     @torch.no_grad()
     def __init__(self, model: SuperpixelTransformer) -> None:
         super().__init__(model.num_classes, model.image_size)
@@ -118,6 +121,7 @@ class DeployedSuperpixelTransformer(AssociationModel):
         self.self_attention = nn.ModuleList(
             FoldedSelfAttention(cast("SelfAttentionBlock", block)) for block in model.self_attention
         )
+        self.hard_pixel_fraction = model.hard_pixel_fraction
         self.association, self.classifier = Association(self.near, model.score_gain), copy.deepcopy(model.classifier)
         self.eval().requires_grad_(False)
 
@@ -147,5 +151,6 @@ class DeployedSuperpixelTransformer(AssociationModel):
         return logits.unflatten(1, self.superpixel_grid), scores.unflatten(1, self.superpixel_grid)
 
     def loss_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
-        """Raises RuntimeError: the folded weights are not those that are trained."""
-        raise RuntimeError("the deployed form has no loss; train the SuperpixelTransformer it was made from")
+        """As the trained model's, for fine-tuning in 8 bits (`seg_models/quantization.py`); of all pixels' scores."""
+        share, weights = self.hard_pixel_fraction, self.class_weights
+        return {"cross_entropy": top_fraction_cross_entropy(prediction.logits, labels, share, weights)}

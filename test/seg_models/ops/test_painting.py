@@ -90,7 +90,9 @@ def test_cells_with_broken_scores_are_unlabelled_and_others_are_as_before():
         assert (painting.superpixels[0, 8:, :8] == 4).all()
         assert torch.equal(painting.labels[0, :, 8:], expected.labels[0, :, 8:])
     classes[0, 0, 3, 2] = float("nan")  # a corner: a neighbour of 2 x 2 cells
-    assert torch.equal((paint_association(association, classes, geometry).labels == UNLABELLED)[0].sum(), torch.tensor(256))
+    assert torch.equal(
+        (paint_association(association, classes, geometry).labels == UNLABELLED)[0].sum(), torch.tensor(256)
+    )
 
 
 def test_ties_go_to_the_first():
