@@ -93,7 +93,7 @@ def export_onnx(
     if precision == "float16":
         proto = to_half(proto)
     elif precision == "int8" and (learned := ranges(model)):
-        proto = learned_int8(proto, {path: float(each.step()) for path, each in learned.items()})
+        proto = learned_int8(proto, {path: float(each.step().detach()) for path, each in learned.items()})
     elif precision == "int8":
         size = model.image_size
         proto, method = best_int8(proto, resized(calibration or [], size), resized(images, size))

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
 
 from seg_models import train
 from seg_models.build import ARCHITECTURES
@@ -19,8 +18,8 @@ from seg_models.training.anchor import BackboneAnchor, anchor_of
 from seg_models.training.distillation import Distillation, ModelTeacher, divergence
 from seg_models.training.recipe import DistillationRecipe, Recipe, RecipeError, recipe_from_dict
 from seg_models.training.task import network_input
-from test.seg_models.data.test_folder import write_folder
 from test.seg_models.tiny_models import tiny_model
+from test.seg_models.training.tiny_run import write_recipe
 
 NAMES = ("floor", "wall", "door", "chair")
 
@@ -198,26 +197,11 @@ def test_nothing_is_anchored_unasked():
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory) -> dict[str, Path]:
-    """A checkpoint of another architecture, trained for two steps, its recipe and data."""
+    """A checkpoint of another architecture, trained for two steps, and its recipe."""
     root = tmp_path_factory.mktemp("teacher")
-    data = write_folder(root / "data", 6)
-    write_folder(data, 2, "val")
-    content = {
-        "name": "tiny",
-        "model": {
-            "name": "linear",
-            "backbone": "vit_tiny_patch16_224",
-            "image_size": [32, 32],
-            "options": {"timm_options": {"embed_dim": 16, "depth": 1, "num_heads": 2}},
-        },
-        "data": {"roots": [str(data)], "batch_size": 2, "workers": 0},
-        "schedule": {"steps": 2, "warmup_steps": 0},
-        "trainer": {"validate_every_steps": 2, "accelerator": "cpu", "keep_checkpoints": -1},
-    }
-    recipe = root / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(content))
-    assert train.main(["--config", str(recipe), "--out", str(root / "out")]) == 0
-    return {"recipe": recipe, "data": data, "checkpoint": root / "out/last.ckpt"}
+    recipe = write_recipe(root, keep_checkpoints=-1)
+    assert train.main(["--config", str(recipe), "--out", str(root / "out"), "schedule.steps=2"]) == 0
+    return {"recipe": recipe, "checkpoint": root / "out/last.ckpt"}
 
 
 def test_a_student_is_distilled_anchored_resumed_and_loads_without_its_teacher(teacher, tmp_path, capsys):
@@ -248,7 +232,7 @@ def test_a_student_is_distilled_anchored_resumed_and_loads_without_its_teacher(t
 def test_the_teacher_alone_can_teach(teacher, tmp_path):
     """Without a weight on the labels a student of the teacher's kind comes nearer to what the teacher says."""
     student = [
-        *("--config", str(teacher["recipe"]), "seed=5", "schedule.steps=40", "optimizer.backbone_lr_scale=1"),
+        *("--config", str(teacher["recipe"]), "seed=5", "schedule.warmup_steps=0", "optimizer.backbone_lr_scale=1"),
         *("data.scale=[1, 1]", "optimizer.lr=3e-3", "trainer.validate_every_steps=40"),
         *(f"distillation.teacher={teacher['checkpoint']}", "distillation.label_weight=0", "distillation.temperature=2"),
     ]
