@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ class RunLog(lightning.Callback):
             "step_images_per_s": round(images / self.in_steps_s, 2),
         }
         rate = loader.samples.rate()
-        if rate == rate:  # not nan: there were samples
+        if not math.isnan(rate):  # there were samples
             self.speed["loader_images_per_s"] = round(rate * trainer.world_size, 2)
         if self.seen_step > 1:  # the first batch waits for the loader's processes to start
             self.waited_s, self.spent_s = self.waited_s + waited, self.spent_s + waited + self.in_steps_s

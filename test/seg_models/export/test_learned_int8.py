@@ -113,8 +113,8 @@ def test_the_file_has_pairs_where_calibration_puts_them_and_the_trained_scales_i
 
 
 def test_onnx_runtime_computes_what_was_trained(run):
-    """With the pairs computed as they are written. Left to itself it multiplies 8-bit numbers, whose sums in pairs saturate at
-    16 bits on processors without VNNI: how far that is off says no more about the file.
+    """With the pairs computed as they are written. Left to itself ONNX Runtime multiplies 8-bit numbers, which on processors
+    without VNNI came out otherwise by more than rounding: that tells of the machine, not of the file.
 
     What is left are sums of float32 in another order, and values on the border of two steps, where such a sum's last bit decides.
     """

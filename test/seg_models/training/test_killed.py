@@ -60,6 +60,7 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_killed_run_goes_on_with_the_same_losses(whole, tmp_path, moment):
+    """Its loader's process ends with it, too: `python` comes back when nobody holds the process's output any more."""
     place, name, count, left_at = MOMENTS[moment]
     arguments = [*whole["arguments"], "--out", str(tmp_path / "out")]
     died = python("-c", KILLED, place, name, str(count), *arguments)
