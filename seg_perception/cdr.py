@@ -84,7 +84,7 @@ def read_image(serialized: bytes) -> RawImage:
         UnknownEncapsulationError: not classic CDR.
         CdrError: cut short, or a length or string that cannot be.
     """
-    reader = _Reader(serialized, "sensor_msgs/Image")
+    reader = CdrReader(serialized, "sensor_msgs/Image")
     header = reader.header()
     height, width = reader.uint32("height"), reader.uint32("width")
     encoding = reader.text("encoding")
@@ -94,7 +94,7 @@ def read_image(serialized: bytes) -> RawImage:
 
 def read_compressed_image(serialized: bytes) -> CompressedImage:
     """A serialized sensor_msgs/CompressedImage; see `read_image`."""
-    reader = _Reader(serialized, "sensor_msgs/CompressedImage")
+    reader = CdrReader(serialized, "sensor_msgs/CompressedImage")
     return CompressedImage(reader.header(), reader.text("format"), reader.sequence("data"))
 
 
@@ -128,7 +128,7 @@ def write_image(header: Header, encoding: str, pixels: np.ndarray) -> bytes:
     return b"".join([*parts, pixels.data.cast("B")])
 
 
-class _Reader:
+class CdrReader:
     """Takes one field after the other; looks before every step whether it is there."""
 
     def __init__(self, serialized: bytes, kind: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+import numpy as np
+
 
 class Bytes:
     """Grows by aligned fields in the byte order "<" or ">"."""
@@ -57,4 +59,41 @@ def compressed_image_bytes(order: str, frame_id: bytes, format: str, data: bytes
     result.header(frame_id)
     result.string(format.encode())
     result.sequence(data)
+    return result.message()
+
+
+def cloud_bytes(
+    order: str,
+    xyz: np.ndarray,
+    frame_id: bytes = b"depth",
+    point_step: int = 16,
+    padding: int = 0,
+    is_bigendian: int = 0,
+    names: tuple[bytes, ...] = (b"x", b"y", b"z"),
+    datatype: int = 7,
+    told_step: int | None = None,
+    told_fields: int | None = None,
+    cut: int = 0,
+) -> bytes:
+    """A sensor_msgs/PointCloud2 of points float32 [H, W, 3], with `padding` bytes behind each row; `cut` bytes are missing."""
+    rows, columns = xyz.shape[:2]
+    content = np.zeros((rows, columns * point_step + padding), np.uint8)
+    points = xyz.astype(f"{'>' if is_bigendian else '<'}f4").view(np.uint8).reshape(rows, columns, 12)
+    for column in range(columns):
+        content[:, column * point_step : column * point_step + 12] = points[:, column]
+    result = Bytes(order)
+    result.header(frame_id)
+    result.number("I", rows)
+    result.number("I", columns)
+    result.number("I", len(names) if told_fields is None else told_fields)
+    for number, name in enumerate(names):
+        result.string(name)
+        result.number("I", 4 * number)
+        result.number("B", datatype)
+        result.number("I", 1)
+    result.number("B", is_bigendian)
+    result.number("I", point_step if told_step is None else told_step)
+    result.number("I", content.shape[1] if told_step is None else columns * told_step % 2**32)
+    result.sequence(content.tobytes()[: content.size - cut])
+    result.number("B", 0)
     return result.message()

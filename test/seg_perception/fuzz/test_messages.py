@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seg_perception.cdr import CdrError, read_compressed_image, read_image
+from seg_perception.cdr_cloud import read_cloud
+from seg_perception.cloud import CloudError
 from seg_perception.image_size import ImageHeaderError, read_image_header
 from seg_perception.images import (
     ENCODINGS,
@@ -19,7 +21,7 @@ from seg_perception.images import (
     decode_image,
     decode_label_image,
 )
-from test.seg_perception.cdr_bytes import compressed_image_bytes, image_bytes
+from test.seg_perception.cdr_bytes import cloud_bytes, compressed_image_bytes, image_bytes
 from test.seg_perception.fuzz.fuzzing import answered, broken, fuzz
 
 ORDERS = st.sampled_from("<>")
@@ -43,6 +45,16 @@ def test_a_serialized_image_is_read_or_refused(data: bytes) -> None:
 def test_a_serialized_compressed_image_is_read_or_refused(data: bytes) -> None:
     with answered(CdrError):
         assert len(read_compressed_image(data).data) <= len(data)
+
+
+CLOUD = np.random.default_rng(0).normal(size=(3, 4, 3)).astype(np.float32)
+
+
+@fuzz(400)
+@given(broken(st.builds(cloud_bytes, ORDERS, st.just(CLOUD), st.binary(max_size=9), st.sampled_from([12, 16, 20]))))
+def test_a_serialized_cloud_is_read_or_refused(data: bytes) -> None:
+    with answered(CdrError, CloudError):
+        assert 12 * read_cloud(data).xyz.size <= 3 * len(data)
 
 
 @st.composite
