@@ -98,6 +98,16 @@ def read_compressed_image(serialized: bytes) -> CompressedImage:
     return CompressedImage(reader.header(), reader.text("format"), reader.sequence("data"))
 
 
+def read_header(serialized: bytes, kind: str) -> Header:
+    """The header that a serialized message begins with; see `read_image`.
+
+    Args:
+        serialized: the message.
+        kind: of message, for errors.
+    """
+    return CdrReader(serialized, kind).header()
+
+
 def write_image(header: Header, encoding: str, pixels: np.ndarray) -> bytes:
     """A sensor_msgs/Image of the array's size, rows without padding, in this machine's byte order.
 
@@ -145,6 +155,7 @@ class CdrReader:
         order = "<" if start == _LITTLE_ENDIAN else ">"
         self._uint32 = struct.Struct(f"{order}I")
         self._int32 = struct.Struct(f"{order}i")
+        self._order = order
 
     def header(self) -> Header:
         sec = self._number(self._int32, "header.stamp")
@@ -155,6 +166,11 @@ class CdrReader:
 
     def uint32(self, field: str) -> int:
         return self._number(self._uint32, field)
+
+    def float64s(self, count: int, field: str) -> tuple[float, ...]:
+        if count:
+            self._position += -(self._position - _ENCAPSULATION) % 8
+        return struct.unpack(f"{self._order}{count}d", self._take(8 * count, field))
 
     def text(self, field: str) -> str:
         return self._string(field).decode("utf-8", "replace")

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from seg_perception.cloud import CloudError, Intrinsics
+from seg_perception.depth import depth_pixels
 from seg_perception.view.picture import Depth, SourceError
 
-DEPTH_ENCODINGS = {"16UC1": np.uint16, "mono16": np.uint16, "32FC1": np.float32}
 WITHIN_NS = 50_000_000  # two that are further apart were not taken together
 _KEPT = 8  # depth images that may wait for their image
 
@@ -25,7 +25,11 @@ class DepthPairing:
     def add_depth(self, message: Any) -> None:
         """A sensor_msgs/Image with depth. Raises SourceError where it is none."""
         stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-        self._depths.append((stamp_ns, depth_pixels(message)))
+        try:
+            pixels = depth_pixels(message)
+        except CloudError as error:
+            raise SourceError(str(error)) from error
+        self._depths.append((stamp_ns, pixels.copy()))  # it may share the message's memory
 
     def add_camera_info(self, message: Any) -> None:
         """A sensor_msgs/CameraInfo. Raises SourceError where it holds no calibration."""
@@ -47,25 +51,3 @@ class DepthPairing:
     def newest_ns(self) -> int | None:
         """Stamp of the depth image that came last."""
         return self._depths[-1][0] if self._depths else None
-
-
-def depth_pixels(message: Any) -> np.ndarray:
-    """[H, W] of a depth image's message, uint16 millimetres or float32 metres, in this machine's byte order.
-
-    Raises:
-        SourceError: another encoding, or data that does not fit its size.
-    """
-    height, width, step, encoding = message.height, message.width, message.step, message.encoding
-    if encoding not in DEPTH_ENCODINGS:
-        raise SourceError(f"depth image has encoding {encoding!r}, expected one of: {', '.join(DEPTH_ENCODINGS)}")
-    dtype = np.dtype(DEPTH_ENCODINGS[encoding]).newbyteorder(">" if message.is_bigendian else "<")
-    data = np.frombuffer(message.data, np.uint8)
-    if (
-        height < 1
-        or width < 1
-        or step < width * dtype.itemsize
-        or data.size < step * (height - 1) + width * dtype.itemsize
-    ):
-        raise SourceError(f"depth image is {width}x{height} {encoding} with step {step} and {data.size} bytes of data")
-    rows = np.ndarray((height, width), dtype, data, strides=(step, dtype.itemsize))
-    return rows.astype(dtype.newbyteorder("="))
