@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
@@ -20,7 +21,7 @@ SAMPLE_EVERY_S = 1.0
 GRID = 32  # samples a side at most: a thousand pixels tell a mean to some percent, and cost 0.05 ms
 LEARN = 120  # samples before anything is said: two minutes
 FORGET = 600  # samples after which the past has faded: ten minutes, so that an evening is no alarm
-RECENT = 5  # samples whose mean is judged: one strange frame is none
+RECENT = 5  # samples that are judged together: one strange frame is none
 DEVIATIONS = 4.0
 # Less is no alarm however steady it was before. On the demo recording (shipped model) mean confidence is 0.73 +- 0.04, with
 # the lens covered 0.25 to 0.31, blurred 0.45, overexposed 0.44, upside down 0.50; of half a picture 0.69.
@@ -43,11 +44,11 @@ class UsualRange:
         self._outside = outside
         self._count = 0
         self._mean = self._variance = 0.0
-        self.recent = math.nan
+        self._recent: deque[float] = deque(maxlen=RECENT)
 
     def add(self, value: float) -> None:
         """One more value, each a frame's."""
-        self.recent = value if math.isnan(self.recent) else self.recent + (value - self.recent) / RECENT
+        self._recent.append(value)
         usual = self.usual
         if usual is not None and self._outside(value, *usual):
             return
@@ -56,6 +57,11 @@ class UsualRange:
         change = value - self._mean
         self._mean += weight * change
         self._variance = (1 - weight) * (self._variance + weight * change * change)
+
+    @property
+    def recent(self) -> float:
+        """Mean of the last RECENT values; NaN before the first."""
+        return sum(self._recent) / len(self._recent) if self._recent else math.nan
 
     @property
     def usual(self) -> tuple[float, float] | None:
@@ -89,7 +95,7 @@ class Plausibility:
             self._next_s = self._now()
             self._unlabelled = UsualRange(lambda value, mean, change: value > mean + change)
             self._confidence = UsualRange(lambda value, mean, change: value < mean - change)
-            self._contrast = math.nan
+            self._contrasts: deque[float] = deque(maxlen=RECENT)
 
     @property
     def due(self) -> bool:
@@ -112,8 +118,7 @@ class Plausibility:
             self._unlabelled.add(unlabelled)
             if mean_confidence is not None:
                 self._confidence.add(mean_confidence)
-            recent = contrast if math.isnan(self._contrast) else self._contrast
-            self._contrast = recent + (contrast - recent) / RECENT
+            self._contrasts.append(contrast)
 
     def values(self) -> dict[str, str]:
         """For diagnostics: newest values, and what is usual once that is learnt."""
@@ -125,19 +130,17 @@ class Plausibility:
                 values[name] = f"{measured.recent:.3f}"
                 if measured.usual is not None:
                     values[f"{name}_usual"] = "{:.3f} +- {:.3f}".format(*measured.usual)
-            if not math.isnan(self._contrast):
-                values["image_contrast"] = f"{self._contrast:.1f}"
+            if self._contrasts:
+                values["image_contrast"] = f"{self._contrasts[-1]:.1f}"
             return values
 
     @property
     def problem(self) -> str:
         """What is out of its usual range, in one line; empty where nothing is."""
         with self._lock:
-            if self._contrast < LEAST_CONTRAST:
-                return (
-                    f"the image is nearly of one grey (contrast {self._contrast:.1f} of 255): is the lens covered, "
-                    "or is it dark?"
-                )
+            contrast = max(self._contrasts, default=math.inf)
+            if contrast < LEAST_CONTRAST:
+                return f"the image is nearly of one grey (contrast {contrast:.1f} of 255): is the lens covered, or is it dark?"
             usual = self._confidence.usual
             if usual is not None and self._confidence.is_outside:
                 return (

@@ -78,9 +78,8 @@ def contract() -> dict[str, str]:
     """Topics of the node's outputs and what docs/node.md says of their type, by absolute name."""
     rows = re.findall(r"^\| `~/(\w+)` \| (.+?) \|", (ROOT / "docs/node.md").read_text(encoding="utf-8"), re.MULTILINE)
     topics = {f"{NODE}/{name}": kind for name, kind in rows}
-    assert {f"{NODE}/{name}" for name in ("labels", "confidence", "superpixels", "overlay")} <= topics.keys()
-    # Made of depth; in the contract of topics also where this node cannot give it yet.
-    return {f"{NODE}/points": "sensor_msgs/PointCloud2", **topics}
+    assert {f"{NODE}/{name}" for name in ("labels", "confidence", "superpixels", "overlay", "points")} <= topics.keys()
+    return topics
 
 
 @pytest.fixture(scope="module", params=[RVIZ, RVIZ_SEVERAL], ids=lambda path: path.name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
 from typing import Any, TypeVar
 
 from rclpy.node import Node
@@ -37,3 +39,31 @@ def in_background(node: Node, work: Callable[[], Result], name: str) -> Future:
 
     threading.Thread(target=run, name=name, daemon=True).start()
     return future
+
+
+def in_thread(work: Callable[[], object], name: str) -> None:
+    """Do something that may take long, or hang, and that nobody waits for."""
+    threading.Thread(target=work, name=name, daemon=True).start()
+
+
+@contextmanager
+def telling_how_long(tell: Callable[[str], object], doing: str, every_s: float = 30.0) -> Iterator[None]:
+    """While the executor itself is busy with something, say now and then that it still is: diagnostics cannot.
+
+    Args:
+        tell: takes a line.
+        doing: what, such as "opening the engine".
+        every_s: between two lines, and before the first.
+    """
+    done = threading.Event()
+    start_s = monotonic()
+
+    def run() -> None:
+        while not done.wait(every_s):
+            tell(f"{doing} has taken {monotonic() - start_s:.0f} s, and goes on")
+
+    in_thread(run, "telling how long")
+    try:
+        yield
+    finally:
+        done.set()

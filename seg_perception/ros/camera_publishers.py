@@ -8,15 +8,17 @@ from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from seg_perception.capture import CaptureBuffer
 from seg_perception.classes import ClassMap
 from seg_perception.model.model_file import ModelInfo
 from seg_perception.ros.capture_service import TappedPublisher
 from seg_perception.ros.label_info import label_info_message
-from seg_perception.ros.outputs import LATCHED_QOS, OUTPUT_QOS, OVERRIDABLE, Outputs, mask_names
+from seg_perception.ros.outputs import LATCHED_QOS, OUTPUT_QOS, POINTS_QOS, Outputs, mask_names
 from seg_perception.ros.publication import Serving
+from seg_perception.ros.topic_error import TopicError
+from seg_perception.ros.topic_match import TopicMatch
 
 
 class CameraPublishers:
@@ -30,10 +32,15 @@ class CameraPublishers:
         capture: keeps what passes.
         info: of the model that serves.
         classes: what becomes of its classes.
-        with_camera_info: whether there is a topic `camera_info`.
+        with_camera_info, with_points: whether there are topics `camera_info` and `points`.
+        match: makes them, and warns of consumers that ask for more than is offered.
+
+    Raises:
+        TopicError: one of them cannot be made; none was then.
 
     Attributes:
         camera_info: None where there is none.
+        points: the lifecycle publisher itself, since captures would hold little else; None where there is none.
     """
 
     def __init__(
@@ -44,17 +51,29 @@ class CameraPublishers:
         info: ModelInfo,
         classes: ClassMap,
         with_camera_info: bool,
+        with_points: bool,
+        match: TopicMatch,
     ) -> None:
         self._node = node
         self._prefix = prefix
         self._capture = capture
+        self._match = match
         self._active = False
+        self._made: list[Any] = []
+        try:
+            self._make_all(info, classes, with_camera_info, with_points)
+        except TopicError:
+            self.destroy()
+            raise
+
+    def _make_all(self, info: ModelInfo, classes: ClassMap, with_camera_info: bool, with_points: bool) -> None:
         self._changing = threading.Lock()  # of these three, which `begin_model` changes in another thread
         self._serving = Serving(info, classes, Outputs({}).changed_to(mask_names(info, classes), self._mask))
         self._next: Serving | None = None  # of a model on its way in
         self._before: Serving | None = None  # of the model before, until its publishers are destroyed
         self._label_info = self._publisher(type(self._label_info_message()), "label_info", LATCHED_QOS)
         self.camera_info = self._publisher(CameraInfo, "camera_info") if with_camera_info else None
+        self.points = self._untapped(PointCloud2, "points", POINTS_QOS) if with_points else None
 
     @property
     def serving(self) -> Serving:
@@ -103,22 +122,23 @@ class CameraPublishers:
 
     def destroy(self) -> None:
         """All of them."""
-        servings = [serving for serving in (self._serving, self._next, self._before) if serving is not None]
-        publishers = {publisher for serving in servings for publisher in serving.outputs.publishers.values()}
-        publishers |= {publisher for publisher in (self._label_info, self.camera_info) if publisher is not None}
-        for publisher in publishers:
-            self._node.destroy_lifecycle_publisher(publisher.publisher)
+        for publisher in self._made:
+            self._node.destroy_lifecycle_publisher(publisher)
+        self._made = []
 
     def _mask(self, name: str) -> TappedPublisher:
         return self._publisher(Image, name)
 
     def _publisher(self, kind: Any, name: str, qos: QoSProfile = OUTPUT_QOS) -> TappedPublisher:
-        publisher = self._node.create_lifecycle_publisher(
-            kind, self._prefix + name, qos, qos_overriding_options=OVERRIDABLE
-        )
+        publisher = self._untapped(kind, name, qos)
+        return TappedPublisher(publisher, self._capture, qos.durability == DurabilityPolicy.TRANSIENT_LOCAL)
+
+    def _untapped(self, kind: Any, name: str, qos: QoSProfile) -> Any:
+        publisher = self._match.publisher(kind, self._prefix + name, qos)
+        self._made.append(publisher)
         if self._active:
             publisher.on_activate(None)  # one that comes late misses the transition
-        return TappedPublisher(publisher, self._capture, qos.durability == DurabilityPolicy.TRANSIENT_LOCAL)
+        return publisher
 
     def _label_info_message(self) -> Any:
         serving = self._serving
@@ -129,4 +149,5 @@ class CameraPublishers:
 
     def _destroy_leftovers(self, unused: Serving | None) -> None:
         for publisher in [] if unused is None else unused.outputs.not_in(self._serving.outputs):
+            self._made.remove(publisher.publisher)
             self._node.destroy_lifecycle_publisher(publisher.publisher)

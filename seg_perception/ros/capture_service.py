@@ -67,7 +67,7 @@ class CaptureService:
         self.buffer = CaptureBuffer(0, 0.0)
         self._node = node
         self._writer = CaptureWriter(self.buffer, node.get_fully_qualified_name().strip("/").replace("/", "_"))
-        self._was_error = False
+        self._in_error: set[str] = set()
         self._saved_s = -float("inf")
         self._values = values
         self.refresh(values)
@@ -85,18 +85,19 @@ class CaptureService:
         if not self.buffer.enabled:
             return
         self.buffer.add(DIAGNOSTICS, serialize_message(message))
-        is_error = any(status.level == DiagnosticStatus.ERROR for status in message.status)
-        turned, self._was_error = is_error and not self._was_error, is_error
+        # Of several cameras one may be in error for long, and another turn to it.
+        in_error = {status.name for status in message.status if status.level == DiagnosticStatus.ERROR}
+        turned, self._in_error = in_error - self._in_error, in_error
         if not turned or not self._values.capture_on_error:
             return
         if monotonic() - self._saved_s < self._values.capture_pause_s or self._writer.busy:
             return
         self._saved_s = monotonic()
-        log = self._node.get_logger()
+        log, names = self._node.get_logger(), ", ".join(sorted(turned))
         try:
             self._writer.save(
                 self._folder(),
-                lambda path, said: log.info(f"diagnostics turned to error, saved {said}") if path else None,
+                lambda path, said: log.info(f"diagnostics turned to error ({names}), saved {said}") if path else None,
                 ERROR_EVENT,
                 self._values.capture_files,
             )

@@ -12,10 +12,12 @@ import numpy as np
 from seg_perception.body_mask import BodyMask
 from seg_perception.cdr import Header
 from seg_perception.engines.base import MaskRequest
+from seg_perception.ros.camera_health import CameraHealth
 from seg_perception.ros.frame_decoder import FrameDecoder
 from seg_perception.ros.frame_statistics import Drop, FrameStatistics
 from seg_perception.ros.parameter_values import CameraParameters
-from seg_perception.ros.publication import Publication, Serving
+from seg_perception.ros.publication import POINTS, PointSink, Publication, Serving
+from seg_perception.ros.work_in_hand import INFER, PUBLISH, WorkInHand
 from seg_perception.segmenter import Segmentation, Segmenter
 from seg_perception.smoothing import TemporalSmoother
 
@@ -40,6 +42,8 @@ class FramePipeline:
         serving: what it is served with at present.
         body: pixels that get no label; None: there are none.
         now_ns: the node's clock, for the age of a frame.
+        health: shown a frame's masks now and then.
+        points: given the masks where it wants them; None: there are none.
     """
 
     def __init__(
@@ -50,6 +54,8 @@ class FramePipeline:
         serving: Callable[[], Serving],
         body: BodyMask | None,
         now_ns: Callable[[], int],
+        health: CameraHealth,
+        points: PointSink | None,
     ) -> None:
         self._decoder = decoder
         self._statistics = statistics
@@ -57,17 +63,27 @@ class FramePipeline:
         self._serving = serving
         self._body = body
         self._now_ns = now_ns
+        self._health = health
+        self._points = points
         self._smoother = TemporalSmoother()
         self._smoothed: Callable[[], Segmenter | None] = lambda: None  # whose scores the mean is of
 
-    def prepare(self, frame: Frame, segmenter: Segmenter) -> FrameJob | None:
+    def prepare(self, frame: Frame, segmenter: Segmenter, hand: WorkInHand) -> FrameJob | None:
         """Decode a frame and see what is wanted of it; None where nobody listens.
+
+        Args:
+            frame: to work on.
+            segmenter: that will be used for it.
+            hand: told of every stage from then on; it raises GivenUpError where nothing more must be done.
 
         Raises:
             ImageError: it cannot be used.
         """
         serving, values = self._serving(), self._values()
         wanted = serving.outputs.wanted()
+        points = self._points if self._points is not None and self._points.wanted else None
+        if points is not None:
+            wanted.add(POINTS)
         if not wanted:
             self._statistics.dropped(Drop.UNWANTED)
             return None
@@ -76,8 +92,9 @@ class FramePipeline:
         stages_ms = {"wait": 1e3 * (start_s - frame.arrival_s), "decode": 1e3 * (perf_counter() - start_s)}
         size = values.size.of((image.rgb.shape[0], image.rgb.shape[1]), serving.info.input_size)
         smoothing = self._smoothing(values.smoothing, image.header, segmenter)
-        publication = Publication(image, serving, wanted, self._body, values.overlay_alpha)
-        return FrameJob(frame, publication, size, smoothing, stages_ms, self._done)
+        health = self._health if self._health.wants(serving.classes) else None
+        publication = Publication(image, serving, wanted, self._body, values.overlay_alpha, hand, points, health)
+        return FrameJob(frame, publication, size, smoothing, stages_ms, self._done, hand)
 
     def _done(self, job: FrameJob, stages_ms: dict[str, float]) -> None:
         age_ms = (self._now_ns() - job.publication.header.stamp_ns) / 1e6
@@ -104,6 +121,7 @@ class FrameJob:
         smoothing: see `Segmenter.segment`.
         stages_ms: spent until now.
         done: told of the job and of what the rest has taken.
+        hand: told of every stage.
     """
 
     frame: Frame
@@ -112,6 +130,7 @@ class FrameJob:
     smoothing: Smoothing | None
     stages_ms: dict[str, float]
     done: Callable[[FrameJob, dict[str, float]], None]
+    hand: WorkInHand
 
     @property
     def rgb(self) -> np.ndarray:
@@ -130,7 +149,8 @@ class FrameJob:
         """Segment it alone and publish its masks. Raises EngineError where the engine failed."""
         publication = self.publication
         # Labels are what a robot waits for: they go out before the confidence is made, unless they depend on it.
-        early = None if publication.is_by_confidence else publication.publish_labels
+        early = None if publication.is_by_confidence else self._publish_early
+        self.hand.at(INFER)
         result = segmenter.segment(
             self.rgb,
             want_confidence=publication.needs_confidence,
@@ -142,10 +162,16 @@ class FrameJob:
         )
         self.finish(result, early is not None)
 
+    def _publish_early(self, result: Segmentation) -> None:
+        self.publication.publish_labels(result)
+        self.hand.at(INFER)  # the confidence may still be made
+
     def finish(self, result: Segmentation, labels_are_out: bool = False) -> None:
         """Publish what was made of it."""
+        self.hand.at(PUBLISH)
         early_s, start_s = self.publication.spent_s, perf_counter()
         if not labels_are_out:
             self.publication.publish_labels(result)
         self.publication.publish_rest(result)
+        self.hand.at(PUBLISH)
         self.done(self, result.timings_ms | {"publish": 1e3 * (early_s + perf_counter() - start_s)})

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from time import monotonic
 
 import numpy as np
 
+PERCENTILES = (50, 95, 99)
 WINDOW = 256  # frames that percentiles and rates look back on
 
 
@@ -20,6 +21,7 @@ class Drop(Enum):
     OVERTAKEN = "overtaken"  # by a newer one of the same camera
     RATE = "rate"  # more came than the rate limit lets through
     DISABLED = "disabled"  # it waited when its camera was disabled
+    SET_ASIDE = "set aside"  # an image of its camera hangs in decoding
     UNWANTED = "unwanted"  # nobody subscribes to any output
 
 
@@ -32,8 +34,8 @@ class Summary:
         drops: frames since activation that were let go, by the reason.
         input_rate_hz, output_rate_hz: over the last frames, 0 while there are fewer than two.
         latency_ms: p50, p95, p99 from arrival to publication; empty before the first mask.
-        stages_ms: median milliseconds of each stage.
-        age_ms: median of the time from the camera's stamp to publication; None before the first mask.
+        stages_ms: p50, p95, p99 of each stage's milliseconds.
+        ages_ms: p50, p95, p99 of the time from the camera's stamp to publication; empty before the first mask.
         silence_s: since the last image arrived, or since activation before the first one.
         last_error: newest error, empty if there was none.
         errors_recently: failures since the previous summary.
@@ -46,8 +48,8 @@ class Summary:
     input_rate_hz: float
     output_rate_hz: float
     latency_ms: dict[str, float]
-    stages_ms: dict[str, float]
-    age_ms: float | None
+    stages_ms: dict[str, dict[str, float]]
+    ages_ms: dict[str, float]
     silence_s: float
     last_error: str
     errors_recently: int
@@ -113,11 +115,7 @@ class FrameStatistics:
             now = self._now()
             recently = self._failed - self._failed_before
             self._failed_before = self._failed
-            percentiles = {}
-            if self._latencies_ms:
-                values = np.percentile(np.array(self._latencies_ms), (50, 95, 99))
-                percentiles = {f"p{p}": float(v) for p, v in zip((50, 95, 99), values, strict=True)}
-            stages = {name: [] for name in (self._stages_ms[-1] if self._stages_ms else {})}  # type: dict[str, list[float]]
+            stages: dict[str, list[float]] = {name: [] for name in (self._stages_ms[-1] if self._stages_ms else {})}
             for frame in self._stages_ms:
                 for name, value in frame.items():
                     stages.setdefault(name, []).append(value)
@@ -128,13 +126,21 @@ class FrameStatistics:
                 drops=dict(self._drops),
                 input_rate_hz=_rate_hz(self._arrivals, now),
                 output_rate_hz=_rate_hz(self._publications, now),
-                latency_ms=percentiles,
-                stages_ms={name: float(np.median(values)) for name, values in stages.items()},
-                age_ms=float(np.median(np.array(self._ages_ms))) if self._ages_ms else None,
+                latency_ms=_percentiles(self._latencies_ms),
+                stages_ms={name: _percentiles(values) for name, values in stages.items()},
+                ages_ms=_percentiles(self._ages_ms),
                 silence_s=now - (self._arrivals[-1] if self._arrivals else self._started_s),
                 last_error=self._last_error,
                 errors_recently=recently,
             )
+
+
+def _percentiles(values: Sequence[float]) -> dict[str, float]:
+    """p50, p95 and p99; empty without values."""
+    if not values:
+        return {}
+    found = np.percentile(np.array(values), PERCENTILES)
+    return {f"p{p}": float(v) for p, v in zip(PERCENTILES, found, strict=True)}
 
 
 def _rate_hz(times_s: deque[float], now_s: float) -> float:

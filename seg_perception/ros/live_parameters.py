@@ -11,11 +11,9 @@ from rclpy.parameter import Parameter
 
 from seg_perception.model.model_file import read_model_info
 from seg_perception.ros import parameter_values
-from seg_perception.ros.parameter_values import NodeParameters
+from seg_perception.ros.parameter_values import SHIPPED_MODEL, NodeParameters
 from seg_perception.ros.parameters import PARAMETERS
 from seg_perception.share import share_path
-
-SHIPPED_MODEL = "models/rooms_spt_lite0.onnx"
 
 
 class LiveParameters:
@@ -48,11 +46,6 @@ class LiveParameters:
     def problem(self) -> str:
         """What is wrong with the values that the process was started with, in one line; empty once all is put right."""
         return "; ".join(self._problems.values())
-
-    @property
-    def model_path(self) -> str:
-        """Of the model that is asked for."""
-        return self.values.model or str(share_path(SHIPPED_MODEL))
 
     def refresh(self) -> None:
         """Take over all that was set until now, at once."""

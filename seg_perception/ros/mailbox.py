@@ -46,6 +46,15 @@ class Mailbox(Generic[Sender, Item]):
             first = list(self._items)[:most]
             return [(sender, self._items.pop(sender)) for sender in first]
 
+    def put_back(self, sender: Sender, item: Item) -> bool:
+        """Leave an item that was taken and not worked on, if nothing newer of its sender is here; returns whether it was."""
+        with self._condition:
+            if self._closed or sender in self._items:
+                return False
+            self._items = {sender: item, **self._items}  # it waited longest
+            self._condition.notify()
+            return True
+
     def withdraw(self, sender: Sender) -> bool:
         """Give up what a sender has inside; returns whether there was anything."""
         with self._condition:

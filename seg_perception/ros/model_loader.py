@@ -60,7 +60,10 @@ class ModelLoader:
     async def _load(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         slot = self._host.slot
         if slot is None:
-            response.message = "the node has no model yet: configure it, it then loads what the parameter model names"
+            response.message = (
+                "the node has no model now: configure it, it then loads what the parameter model names; or wait until the "
+                "engine that hung is started anew"
+            )
             return response
         if self.busy:
             response.message = f"{self.busy}; ask again when it is done"

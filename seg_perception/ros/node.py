@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from seg_perception.image_memory import keep_freed_memory
+from seg_perception.process_watch import ProcessWatch
+from seg_perception.ros.recovery_plan import TooManyHangsError
 
 if TYPE_CHECKING:
     from rclpy.executors import SingleThreadedExecutor
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 EXIT_S = 1.2  # from a signal to the end; launch and systemd insist only much later
 START_FAILED = 2  # exit code where the arguments of the process make no node
+HANGS = 3  # exit code where more threads hang than may; a new process is what helps
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,9 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     run = _Run(list(sys.argv if arguments is None else arguments))
     run.start()
+    watch = ProcessWatch()
+    watch.start()
     signal.sigwait(signals)
     run.stop()
     run.join(EXIT_S)
+    watch.stop()
     if run.unfinished:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -114,6 +120,10 @@ class _Run(threading.Thread):
                 executor.spin()
                 return  # somebody shut the context down
             except _StopSpinningError:
+                return
+            except TooManyHangsError as error:
+                node.get_logger().fatal(str(error))
+                self.exit_code = HANGS
                 return
             except Exception as error:
                 node.get_logger().error(f"unexpected in a callback: {_one_line(error)}{_place(error)}")

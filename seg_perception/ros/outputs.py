@@ -16,6 +16,7 @@ from seg_perception.ros.capture_service import TappedPublisher
 
 # Masks are small and each one counts; depth lets a slow subscriber lag without blocking the publisher.
 OUTPUT_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+POINTS_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)  # 6 MB each at 640x480
 LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 OVERRIDABLE = QoSOverridingOptions.with_default_policies()
 

@@ -10,11 +10,13 @@ from seg_perception.engines.tensorrt.options import MAX_BATCH, TensorRtSettings
 from seg_perception.output_size import OutputSize, parse_output_size
 from seg_perception.ros.parameter import Parameter
 from seg_perception.ros.parameters import PARAMETERS
+from seg_perception.share import share_path
 
 if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.parameter import Parameter as RosParameter
 
+SHIPPED_MODEL = "models/rooms_spt_lite0.onnx"
 _TABLE = {parameter.name: parameter for parameter in PARAMETERS}
 PER_CAMERA = tuple(parameter for parameter in PARAMETERS if parameter.per_camera)
 
@@ -26,6 +28,11 @@ class CameraParameters:
     image: str
     image_type: str
     camera_info: str
+    depth: str
+    depth_camera_info: str
+    cloud: str
+    points_keep_invalid: bool
+    points_max_gap_s: float
     max_image_pixels: int
     enabled: bool
     max_rate_hz: float
@@ -40,6 +47,16 @@ class CameraParameters:
     def size(self) -> OutputSize:
         """Of the masks."""
         return parse_output_size(self.output_size) or OutputSize()
+
+    @property
+    def has_points(self) -> bool:
+        """Whether there is a topic `points`."""
+        return bool(self.depth or self.cloud)
+
+    @property
+    def calibration(self) -> str:
+        """Topic of the calibration that belongs to the depth."""
+        return self.depth_camera_info or self.camera_info
 
     @property
     def compressed(self) -> bool:
@@ -74,6 +91,8 @@ class NodeParameters:
     tensorrt_agreement_percent: float
     engine_cache: str
     autostart: bool
+    hang_timeout_s: float
+    hang_restarts: int
     diagnostics_period_s: float
     capture_mb: int
     capture_s: float
@@ -81,6 +100,11 @@ class NodeParameters:
     capture_on_error: bool
     capture_pause_s: float
     capture_files: int
+
+    @property
+    def model_path(self) -> str:
+        """Of the model that is asked for."""
+        return self.model or str(share_path(SHIPPED_MODEL))
 
     @property
     def tensorrt(self) -> TensorRtSettings:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 from seg_perception.cdr import CdrError
-from seg_perception.cloud import CloudError, warm_up
+from seg_perception.cloud import CloudError
 from seg_perception.labelled_points import MaskedImage, PointMaker
 
 _LOOK_EVERY_S = 1.0  # whether pairs come at all
@@ -29,9 +29,7 @@ class PointWorker:
         last_ms: that the newest cloud took, without publishing; 0 before the first.
     """
 
-    def __init__(
-        self, maker: PointMaker, publish: Callable[[bytes], object], report: Callable[[str], object]
-    ) -> None:
+    def __init__(self, maker: PointMaker, publish: Callable[[bytes], object], report: Callable[[str], object]) -> None:
         self._maker = maker
         self._publish = publish
         self._report = report
@@ -64,7 +62,6 @@ class PointWorker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        warm_up()
         looked_s = perf_counter()
         while not self._closed:
             self._work(self._take())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -11,14 +12,18 @@ import numpy as np
 from seg_perception.body_mask import BodyMask
 from seg_perception.cdr import Header
 from seg_perception.classes import ClassMap
+from seg_perception.labelled_points import MaskedImage
 from seg_perception.labels import overlay
 from seg_perception.model.model_file import UNLABELLED, ModelInfo
+from seg_perception.ros.camera_health import CameraHealth
 from seg_perception.ros.frame_decoder import DecodedFrame
 from seg_perception.ros.outputs import Outputs
+from seg_perception.ros.work_in_hand import PUBLISH, WorkInHand
 from seg_perception.segmenter import Segmentation
 from seg_perception.superpixel_labels import superpixel_labels, voted_superpixel_labels
 
-NEED_LABELS = {"labels", "foreground", "overlay"}
+POINTS = "points"
+NEED_LABELS = {"labels", "foreground", "overlay", POINTS}
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,17 @@ class Serving:
     outputs: Outputs
 
 
+class PointSink(Protocol):
+    """What makes points of masks."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody wants points now."""
+
+    def offer(self, masked: MaskedImage) -> None:
+        """Masks of an image, which it may keep."""
+
+
 class Publication:
     """Makes and publishes the masks that somebody subscribes to.
 
@@ -45,19 +61,33 @@ class Publication:
         wanted: names of the masks, see `outputs.ENCODINGS`.
         body: pixels that get no label; None: there are none.
         overlay_alpha: weight of the colours in the overlay.
+        hand: asked before anything is published whether it still may be.
+        points: given the masks; None where nobody wants points.
+        health: shown the masks; None where it has seen enough.
 
     Attributes:
         spent_s: what `publish_labels` has taken.
     """
 
     def __init__(
-        self, image: DecodedFrame, serving: Serving, wanted: set[str], body: BodyMask | None, overlay_alpha: float
+        self,
+        image: DecodedFrame,
+        serving: Serving,
+        wanted: set[str],
+        body: BodyMask | None,
+        overlay_alpha: float,
+        hand: WorkInHand,
+        points: PointSink | None,
+        health: CameraHealth | None,
     ) -> None:
         self._image = image
         self._serving = serving
         self._wanted = wanted
         self._body = body
         self._overlay_alpha = overlay_alpha
+        self._hand = hand
+        self._points = points
+        self._health = health if self.needs_labels else None
         self._labels = np.empty((0, 0), np.uint8)  # the robot's
         self.spent_s = 0.0
 
@@ -84,7 +114,12 @@ class Publication:
     @property
     def needs_confidence(self) -> bool:
         """Whether the confidence of pixels is needed."""
-        return "confidence" in self._wanted or self.is_by_confidence
+        return (
+            "confidence" in self._wanted
+            or self.is_by_confidence
+            or self._points is not None
+            or self._health is not None
+        )
 
     @property
     def needs_superpixels(self) -> bool:
@@ -119,6 +154,14 @@ class Publication:
             if _size(rgb) != _size(self._labels):
                 rgb = cv2.resize(rgb, self._labels.shape[::-1], interpolation=cv2.INTER_AREA)
             self._publish("overlay", overlay(rgb, self._labels, self._serving.classes.palette, self._overlay_alpha))
+        if self._points is not None and result.confidence is not None:
+            self._hand.at(PUBLISH)
+            confidence = self._outside_body(result.confidence)
+            # Points are made while the decoder's next image comes into the same memory.
+            self._points.offer(MaskedImage(self.header, self.rgb.copy(), self._labels, confidence))
+        if self._health is not None:
+            self._hand.at(PUBLISH)
+            self._health.look(self.rgb, self._labels, result.confidence)
 
     def _own_labels(self, result: Segmentation) -> np.ndarray:
         """The robot's labels of the model's: uint8 [H, W]."""
@@ -145,6 +188,7 @@ class Publication:
 
     def _publish(self, name: str, pixels: np.ndarray) -> None:
         if name in self._wanted:
+            self._hand.at(PUBLISH)
             self._serving.outputs.publish(name, self._image.header, pixels)
 
 

@@ -59,6 +59,11 @@ class RecoveryPlan:
             return ""
         return f"{self._names[0]} {self.trouble}; {self._names[self._place]} serves instead, until the next configure"
 
+    @property
+    def engine(self) -> str:
+        """That serves now."""
+        return self._kinds[self._place]
+
     def next_engine(self, trouble: str) -> str:
         """The engine to start now.
 

@@ -9,26 +9,32 @@ put right what is wrong (`ros2 param set`) and configure again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from seg_perception.classes import ClassMap, read_class_map, unchanged
 from seg_perception.engines.base import EngineError
+from seg_perception.machine_watch import MachineWatch
 from seg_perception.model.model_file import ModelInfo
+from seg_perception.ros.background import telling_how_long
 from seg_perception.ros.build_reports import BuildReports
-from seg_perception.ros.camera import Camera, CameraMailbox
+from seg_perception.ros.camera import Camera
+from seg_perception.ros.camera_status import CameraStatuses, Present
 from seg_perception.ros.capture_service import CaptureService
-from seg_perception.ros.diagnostics import NodeState, diagnostic_status
+from seg_perception.ros.guarded_node import Limits
 from seg_perception.ros.live_parameters import LiveParameters
 from seg_perception.ros.mailbox import Mailbox
 from seg_perception.ros.model_loader import ModelLoader
 from seg_perception.ros.model_slot import ModelSlot
 from seg_perception.ros.parameter_values import NodeParameters
-from seg_perception.ros.transitions import refuse_what_is_not_allowed
-from seg_perception.ros.worker import Worker
+from seg_perception.ros.topic_match import TopicMatch
+from seg_perception.ros.transitions import refuse_what_is_not_allowed, told
+from seg_perception.ros.worker import CameraMailbox
+from seg_perception.ros.worker_guard import WorkerGuard
 from seg_perception.segmenter import Segmenter
 
 
@@ -45,7 +51,11 @@ class SegmentationNode(LifecycleNode):
         self._asked_classes: ClassMap | None = None
         self._build: BuildReports | None = None  # while configure may be building
         self._mailbox: CameraMailbox | None = None
-        self._worker: Worker | None = None
+        self._guard = WorkerGuard(self, self, self._limits)
+        self._match = TopicMatch(self)
+        machine = MachineWatch()
+        machine.start()
+        self._statuses = CameraStatuses(self, self._guard, machine, self._match)
         refuse_what_is_not_allowed(self)
         self._loader = ModelLoader(self, self)
         self._capture = CaptureService(self, self._settings.values)
@@ -60,6 +70,7 @@ class SegmentationNode(LifecycleNode):
 
     # Transitions
 
+    @told("configure")
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and make the publishers."""
         try:
@@ -70,24 +81,26 @@ class SegmentationNode(LifecycleNode):
             assert self._asked_classes is not None
             for camera in self._cameras:
                 camera.configure(self._settings.values.cameras[camera.name], segmenter.info, self._asked_classes)
-            segmenter.open()
-            warm_ms = segmenter.warm_up()
+            with telling_how_long(self.get_logger().info, "opening the engine"):
+                segmenter.open()
+                warm_ms = segmenter.warm_up()
         except (ValueError, OSError, EngineError) as error:
             for camera in self._cameras:
                 camera.release()
-            self._problem = " ".join(str(error).split())
-            self.get_logger().error(f"cannot configure: {self._problem}")
+            self.tell("configure", error)
             return TransitionCallbackReturn.FAILURE
         finally:
             self._build = None
         self._problem = ""
         self._slot, self._loaded = ModelSlot(segmenter), self._asked
+        self._guard.configured(self._slot, self._asked.engine)
         self._lifecycle = "inactive"
         self.get_logger().info(
             f"configured: model {segmenter.info.name}, {segmenter.engine_description}, {warm_ms:.1f} ms an image"
         )
         return TransitionCallbackReturn.SUCCESS
 
+    @told("activate")
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take the device again where deactivate has given it back, subscribe, and start the worker."""
         assert self._slot is not None
@@ -97,45 +110,60 @@ class SegmentationNode(LifecycleNode):
                 segmenter.open()
                 segmenter.warm_up()
         except (ValueError, OSError, EngineError) as error:
-            self._problem = " ".join(str(error).split())
-            self.get_logger().error(f"cannot activate: {self._problem}")
+            self.tell("activate", error)
             return TransitionCallbackReturn.FAILURE
-        self._problem = ""
         result = super().on_activate(state)
         self._mailbox = Mailbox()
-        self._worker = Worker(self._mailbox, self._slot)
-        self._worker.start()
-        for camera in self._cameras:
-            camera.start(self._mailbox)
+        try:
+            for camera in self._cameras:
+                camera.start(self._mailbox)
+        except ValueError as error:
+            self._stop()
+            super().on_deactivate(state)
+            self.tell("activate", error)
+            return TransitionCallbackReturn.FAILURE
+        self._guard.start(self._mailbox)
+        self._problem = ""
         self._lifecycle = "active"
         topics = [camera.image_topic for camera in self._cameras if camera.values.enabled]
         self.get_logger().info(f"active: listening to {', '.join(topics) or 'no camera, all are disabled'}")
         return result
 
+    @told("deactivate")
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe, let the worker finish the image in hand, and give the memory of a GPU back."""
+        """Unsubscribe, let the worker finish the image in hand, if that is soon, and give the memory of a GPU back."""
         self._stop()
         self._lifecycle = "inactive"
-        if self._slot is not None:
+        if self._slot is not None and not self._guard.engine_is_in_use:
             self._slot.segmenter.release_device()
         return super().on_deactivate(state)
 
+    @told("clean up")
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free model and publishers."""
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
+    @told("shut down")
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """As deactivate and cleanup, from any state."""
         self._stop()
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
+    @told("recover")
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """After an unexpected error in a transition: back to unconfigured, ready for another try."""
         self._stop()
         self._release()
         return TransitionCallbackReturn.SUCCESS
+
+    def tell(self, doing: str, error: BaseException) -> None:
+        """That something could not be done, on the log and in the diagnostics."""
+        said = " ".join(str(error).split())
+        expected = isinstance(error, ValueError | OSError | EngineError)
+        self._problem = said if expected else f"unexpected {type(error).__name__}: {said}"
+        self.get_logger().error(f"cannot {doing}: {self._problem}")
 
     def autostart(self, stopping: Callable[[], bool]) -> None:
         """Configure and activate, as a lifecycle manager would, if the parameter says so and nobody stops it."""
@@ -156,23 +184,25 @@ class SegmentationNode(LifecycleNode):
 
     @property
     def is_working(self) -> bool:
-        """Whether the worker has an image in hand, also after it was stopped."""
-        return self._worker is not None and self._worker.is_alive
+        """Whether a worker has an image in hand, also one that was stopped or hangs."""
+        return self._guard.is_working
 
     # What the model loader asks for
 
     @property
     def slot(self) -> ModelSlot | None:
-        """The model that serves; None while unconfigured."""
-        return self._slot
+        """The model that serves; None while unconfigured, or while its engine is started anew."""
+        return None if self._guard.is_paused else self._slot
 
     def make_segmenter(self) -> Segmenter:
         """As the parameters ask for; not open. Raises what `Segmenter` does, and ClassMapError."""
         self._settings.refresh()
-        values = self._settings.values
+        return self._made(self._settings.values)
+
+    def _made(self, values: NodeParameters) -> Segmenter:
         self._build = BuildReports(self.get_logger().info, self._publish_diagnostics)
         segmenter = Segmenter(
-            self._settings.model_path, values.engine, values.threads, values.precision, values.tensorrt, self._build
+            values.model_path, values.engine, values.threads, values.precision, values.tensorrt, self._build
         )
         self._asked_classes = _class_map(values, segmenter.info)
         self._asked = values
@@ -194,6 +224,7 @@ class SegmentationNode(LifecycleNode):
         for camera in self._cameras:
             camera.model_loaded()
         self._loaded, self._build = self._asked, None
+        self._guard.model_changed(self._loaded.engine)
         if self._lifecycle != "active":
             segmenter.release_device()
 
@@ -206,28 +237,55 @@ class SegmentationNode(LifecycleNode):
             camera.publishers.model_refused()
         self._settings.put_back(self._loaded)
 
+    # What the guard of the worker asks for
+
+    def make_again(self, engine: str) -> Segmenter:
+        """A segmenter as the one that serves, with another engine; not open. Raises what `make_segmenter` does."""
+        segmenter = self._made(replace(self._loaded, engine=engine))
+        self._asked = self._loaded  # the parameters stay what they are
+        return segmenter
+
+    def model_renewed(self) -> None:
+        """A segmenter made again serves: let go of what belonged to the one before."""
+        for camera in self._cameras:
+            camera.model_loaded()
+        self._build = None
+
+    def serve_with(self, slot: ModelSlot) -> None:
+        """From now on this serves."""
+        self._slot = slot
+
+    def renew_cameras(self) -> None:
+        """Give every camera a decoder of its own again."""
+        for camera in self._cameras:
+            camera.renew()
+
+    def _limits(self) -> Limits:
+        return Limits(self._settings.values.hang_timeout_s, self._settings.values.hang_restarts)
+
+    @property
+    def is_building(self) -> bool:
+        """Whether TensorRT tells of progress in building an engine."""
+        return self._build is not None and bool(self._build.state)
+
     def _stop(self, timeout_s: float | None = None) -> None:
         for camera in self._cameras:
             camera.stop()
-        if self._mailbox is not None and self._worker is not None:
-            self._mailbox.close()
-            if not self._worker.join(timeout_s):
-                return
+        self._guard.stop(timeout_s)
         for camera in self._cameras:
             camera.forget()
-        self._mailbox = self._worker = None
+        self._mailbox = None
 
     def _release(self) -> None:
         for camera in self._cameras:
             camera.release()
-        if self._slot is not None:
-            self._slot.close().close()
+        self._guard.release()
         self._slot = None
         self._lifecycle = "unconfigured"
 
     def _made_cameras(self) -> list[Camera]:
         cameras = self._settings.values.cameras
-        return [Camera(self, name, values, self._capture.buffer) for name, values in cameras.items()]
+        return [Camera(self, name, values, self._capture.buffer, self._match) for name, values in cameras.items()]
 
     def _parameters_changed(self, before: NodeParameters, now: NodeParameters) -> None:
         if tuple(before.cameras) != tuple(now.cameras):  # while the node is not configured
@@ -239,39 +297,21 @@ class SegmentationNode(LifecycleNode):
             if self._slot is not None and before.confidence_threshold != now.confidence_threshold:
                 camera.publishers.change_threshold(now.confidence_threshold)
         self._capture.refresh(now)
-        self._diagnostics_timer.timer_period_ns = round(1e9 * now.diagnostics_period_s)
+        if before.diagnostics_period_s != now.diagnostics_period_s:
+            self._diagnostics_timer.timer_period_ns = round(1e9 * now.diagnostics_period_s)
+            self._diagnostics_timer.reset()  # else what is left of the period before passes first
 
     # Diagnostics
 
     def _publish_diagnostics(self) -> None:
-        message = DiagnosticArray(status=[self._status(camera) for camera in self._cameras])
+        busy = self._loader.busy or ("" if self._build is None else self._build.state)
+        segmenter = None if self._slot is None else self._slot.segmenter
+        present = Present(self._lifecycle, self._problem, busy, segmenter)
+        message = DiagnosticArray(status=[self._statuses.of(camera, present) for camera in self._cameras])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+        self._match.look()
         self._capture.diagnosed(message)
-
-    def _status(self, camera: Camera) -> DiagnosticStatus:
-        model = engine = engine_problem = ""
-        device_memory = None
-        if self._slot is not None:
-            segmenter = self._slot.segmenter
-            model, engine, engine_problem = segmenter.info.name, segmenter.engine_description, segmenter.engine_problem
-            device_memory = segmenter.device_memory
-        state = NodeState(
-            lifecycle=self._lifecycle,
-            problem=self._problem,
-            image_topic=camera.image_topic,
-            model=model,
-            engine=engine,
-            stale_after_s=camera.values.stale_after_s,
-            late_after_ms=camera.values.late_after_ms,
-            engine_problem=engine_problem,
-            busy=self._loader.busy or ("" if self._build is None else self._build.state),
-            enabled=camera.values.enabled,
-            device_memory=device_memory,
-        )
-        name = self.get_fully_qualified_name()
-        summary = None if camera.statistics is None else camera.statistics.summary()
-        return diagnostic_status(f"{name}: {camera.name}" if camera.name else name, state, summary)
 
 
 def _class_map(values: NodeParameters, info: ModelInfo) -> ClassMap:

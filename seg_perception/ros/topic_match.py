@@ -1,16 +1,20 @@
-"""Which publishers and subscribers of the node's topics do not reach each other, and why: quality of service, or type.
+"""Makes the node's topics, and says which publishers and subscribers of them do not reach each other, and why.
 
 DDS keeps such pairs apart without a word on either side. One warning a pair names both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
-from rclpy.node import Node
-from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible, qos_profile_sensor_data
+
+from seg_perception.ros.outputs import OVERRIDABLE
+from seg_perception.ros.topic_error import making
 
 _LOOKS = 10  # times that a topic is looked at again: names of nodes arrive a little after their endpoints
 _UNKNOWN = "_NODE_NAME_UNKNOWN_"  # rmw's, until then
@@ -33,15 +37,40 @@ class TopicMatch:
         node: whose topics they are.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: LifecycleNode) -> None:
         self._node = node
         self._suspicions: dict[str, _Suspicion] = {}
         self._told: set[str] = set()
 
+    def subscription(self, kind: Any, topic: str, callback: Callable[[bytes], None]) -> Any:
+        """Of a sensor's topic; the callback takes serialized messages: one that a newer one overtakes is never deserialized.
+
+        Raises:
+            TopicError: it cannot be made.
+        """
+        with making(self._node, topic, "subscription"):
+            return self._node.create_subscription(
+                kind,
+                topic,
+                callback,
+                qos_profile_sensor_data,
+                raw=True,
+                qos_overriding_options=OVERRIDABLE,
+                event_callbacks=self.input_events(topic),
+            )
+
+    def publisher(self, kind: Any, topic: str, qos: QoSProfile) -> Any:
+        """A lifecycle publisher. Raises TopicError where it cannot be made."""
+        with making(self._node, topic, "publisher"):
+            return self._node.create_lifecycle_publisher(
+                kind, topic, qos, qos_overriding_options=OVERRIDABLE, event_callbacks=self.output_events(topic)
+            )
+
     def input_events(self, topic: str) -> SubscriptionEventCallbacks:
         """For the subscription of a topic; `topic` as it was given to it."""
         return SubscriptionEventCallbacks(
-            incompatible_qos=lambda _: self._suspect(topic, True), incompatible_type=lambda _: self._suspect(topic, True)
+            incompatible_qos=lambda _: self._suspect(topic, True),
+            incompatible_type=lambda _: self._suspect(topic, True),
         )
 
     def output_events(self, topic: str) -> PublisherEventCallbacks:

@@ -1,9 +1,41 @@
-"""The answer to a transition that the present state does not have."""
+"""Transitions that go wrong: those that the present state does not have, and what they raise."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Protocol, TypeVar
+
 from lifecycle_msgs.srv import ChangeState
-from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+
+class Telling(Protocol):
+    """A node that says what goes wrong."""
+
+    def tell(self, doing: str, error: BaseException) -> None:
+        """That something could not be done, on the log and in the diagnostics."""
+
+
+Telling_ = TypeVar("Telling_", bound=Telling)
+Transition = Callable[[Telling_, LifecycleState], TransitionCallbackReturn]
+
+
+def told(doing: str) -> Callable[[Transition[Telling_]], Transition[Telling_]]:
+    """For a transition's method: what it raises is told, where rclpy goes to the error state without a word."""
+
+    def decorate(transition: Transition[Telling_]) -> Transition[Telling_]:
+        @wraps(transition)
+        def guarded(node: Telling_, state: LifecycleState) -> TransitionCallbackReturn:
+            try:
+                return transition(node, state)
+            except Exception as error:
+                node.tell(doing, error)
+                return TransitionCallbackReturn.ERROR
+
+        return guarded
+
+    return decorate
 
 
 def refuse_what_is_not_allowed(node: LifecycleNode) -> None:

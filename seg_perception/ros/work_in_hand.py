@@ -103,6 +103,15 @@ class WorkInHand:
             self._given_up = True
             return self._present()
 
+    def give_up_after(self, limit_s: float) -> Work | None:
+        """As `give_up`, if a frame has been in hand for longer; else None, and nothing happens."""
+        with self._lock:
+            work = self._present()
+            if work is None or work.elapsed_s <= limit_s:
+                return None
+            self._given_up = True
+            return work
+
     @property
     def given_up(self) -> bool:
         """Whether `give_up` was called."""

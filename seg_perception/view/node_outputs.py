@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import json
+import re
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -24,6 +25,7 @@ MOST_WAITING = 4  # messages of a topic; the oldest goes when another comes
 _TAKE_S = 0.2
 _LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _FLOAT32, _UINT8 = 7, 2  # sensor_msgs/PointField
+_TAIL = re.compile(r"^stage_.+_p\d+_ms$")  # of stages the medians are shown
 
 
 class Arrivals:
@@ -178,7 +180,7 @@ class CameraOutputs:
             stages = {
                 key.removeprefix("stage_").removesuffix("_ms"): float(value)
                 for key, value in values.items()
-                if key.startswith(("stage_", "latency_")) and key.endswith("_ms")
+                if key.startswith(("stage_", "latency_")) and key.endswith("_ms") and not _TAIL.search(key)
             }
             stamp = message.header.stamp
             self._recording.at(stamp.sec * 10**9 + stamp.nanosec)

@@ -113,7 +113,7 @@ def test_what_happens_to_a_lens_is_seen(
         assert plausibility.problem == ""
     changed = [change(rgb) for rgb in frames]
     results = [segmenter.segment(rgb, True, False) for rgb in changed]
-    for _ in range(2):  # the mean of the last RECENT ones is judged, which needs about three times as many to settle
+    for _ in range(2):
         for rgb, result in zip(changed, results, strict=True):
             plausibility.add(rgb, result.labels, result.confidence)
     assert said in plausibility.problem
@@ -140,6 +140,24 @@ def test_a_mask_that_loses_its_labels_is_seen() -> None:
         plausibility.add(rgb, labels, None)
     assert re.match(r"(5[7-9]|60)% of the pixels are unlabelled, usually (9|10|11)%: ", plausibility.problem)
     assert plausibility.values()["unlabelled_share_usual"].startswith(("0.09", "0.10"))
+
+
+def test_a_covered_lens_is_seen_within_seconds_and_a_frame_without_light_is_none() -> None:
+    plausibility = Plausibility()
+    rng = np.random.default_rng(0)
+    room, dark, labels = (
+        rng.integers(0, 256, (48, 64, 3), np.uint8),
+        np.zeros((48, 64, 3), np.uint8),
+        np.zeros((48, 64), np.uint8),
+    )
+    plausibility.add(room, labels, None)
+    for _ in range(RECENT - 1):
+        plausibility.add(dark, labels, None)
+        assert plausibility.problem == ""
+    plausibility.add(dark, labels, None)
+    assert FLAT in plausibility.problem
+    plausibility.add(room, labels, None)
+    assert plausibility.problem == ""
 
 
 def test_one_frame_a_second_is_asked_for() -> None:

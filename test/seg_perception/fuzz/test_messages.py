@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seg_perception.cdr import CdrError, read_compressed_image, read_image
+from seg_perception.cdr_camera_info import read_intrinsics
 from seg_perception.cdr_cloud import read_cloud
 from seg_perception.cloud import CloudError
 from seg_perception.image_size import ImageHeaderError, read_image_header
@@ -23,6 +24,7 @@ from seg_perception.images import (
 )
 from test.seg_perception.cdr_bytes import cloud_bytes, compressed_image_bytes, image_bytes
 from test.seg_perception.fuzz.fuzzing import answered, broken, fuzz
+from test.seg_perception.test_labelled_points import CAMERA, camera_info
 
 ORDERS = st.sampled_from("<>")
 NAMES = st.sampled_from([*ENCODINGS, "jpeg", "png", "bgr8; jpeg compressed bgr8", ""]) | st.text(max_size=20)
@@ -55,6 +57,13 @@ CLOUD = np.random.default_rng(0).normal(size=(3, 4, 3)).astype(np.float32)
 def test_a_serialized_cloud_is_read_or_refused(data: bytes) -> None:
     with answered(CdrError, CloudError):
         assert 12 * read_cloud(data).xyz.size <= 3 * len(data)
+
+
+@fuzz(300)
+@given(broken(st.builds(camera_info, st.just(CAMERA), ORDERS, st.integers(0, 14))))
+def test_a_serialized_calibration_is_read_or_refused(data: bytes) -> None:
+    with answered(CdrError, CloudError):
+        assert read_intrinsics(data).fx > 0
 
 
 @st.composite

@@ -35,8 +35,9 @@ def test_rates_and_percentiles_of_a_steady_stream(clock):
     assert summary.input_rate_hz == pytest.approx(10.0)
     assert summary.output_rate_hz == pytest.approx(10.0)
     assert summary.latency_ms == pytest.approx({"p50": 50.0, "p95": 95.0, "p99": 99.0})
-    assert summary.age_ms == pytest.approx(100.0)
-    assert summary.stages_ms == {"decode": 1.0, "infer": 50.0}
+    assert summary.ages_ms == pytest.approx({"p50": 100.0, "p95": 190.0, "p99": 198.0})
+    assert summary.stages_ms["decode"] == {"p50": 1.0, "p95": 1.0, "p99": 1.0}
+    assert summary.stages_ms["infer"] == pytest.approx({"p50": 50.0, "p95": 95.0, "p99": 99.0})
     assert (summary.received, summary.published, summary.drops[Drop.OVERTAKEN]) == (101, 101, 10)
 
 
@@ -57,7 +58,7 @@ def test_silence_before_the_first_image_counts_from_the_start(clock):
     summary = statistics.summary()
     assert summary.silence_s == pytest.approx(3.0)
     assert summary.latency_ms == {}
-    assert summary.age_ms is None
+    assert summary.ages_ms == {}
 
 
 def test_errors_are_recent_only_once(clock):

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +23,6 @@ from test.seg_perception.waiting import wait_until
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (*INPUT_SIZE, 3), np.uint8)
 ENGINES = ("onnxruntime", "openvino")
-
-
-@pytest.fixture
-def started(ros_environment: dict[str, str]) -> Iterator[Any]:
-    """Starts nodes, waits until they are active, and ends them in order."""
-    processes: list[NodeProcess] = []
-
-    def start(name: str, environment: dict[str, str] | None = None, **parameters: Any) -> NodeProcess:
-        process = NodeProcess({**ros_environment, **(environment or {})}, name, image=f"/{name}/image", **parameters)
-        processes.append(process)
-        process.wait_for("active: listening to")
-        return process
-
-    yield start
-    for process in processes:
-        assert process.alive, process.lines[-20:]
-        assert process.stop() == 0, process.lines[-20:]
-        assert not [line for line in process.lines if "Traceback" in line]
 
 
 def connected(ros_node: Any, name: str) -> Camera:

@@ -90,3 +90,13 @@ def test_every_item_is_either_taken_or_replaced_and_order_is_kept():
         assert items == sorted(items)
         assert items[-1] == 3000
         assert len(items) + replaced[sender] == 3000
+
+
+def test_what_is_put_back_is_taken_first_unless_something_newer_came():
+    mailbox: Mailbox[str, int] = Mailbox()
+    mailbox.put("rear", 1)
+    assert mailbox.put_back("front", 2)
+    assert not mailbox.put_back("rear", 0)
+    assert mailbox.take(most=2) == [("front", 2), ("rear", 1)]
+    mailbox.close()
+    assert not mailbox.put_back("front", 3)

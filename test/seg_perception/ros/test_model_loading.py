@@ -178,7 +178,7 @@ def test_inactive_it_is_replaced_too_and_unconfigured_it_is_refused(node, models
     assert change_state(ros_node, process.name, CLEANUP)
     answer = call_trigger(ros_node, process.name, "load_model")
     assert not answer.success
-    assert "has no model yet" in answer.message
+    assert "has no model now" in answer.message
     assert change_state(ros_node, process.name, CONFIGURE)
     assert change_state(ros_node, process.name, ACTIVATE)
 

@@ -85,7 +85,9 @@ def test_a_consumer_that_asks_for_more_than_is_offered(ros_node: Any, other: Any
     ros_node.create_publisher(Image, topic, RELIABLE, event_callbacks=match.output_events(topic))
     other.create_subscription(Image, topic, print, LATCHED)
     line = warned(match, log)
-    assert "/front/driver asks for reliable, transient local; this node offers reliable, volatile: nothing arrives" in line
+    assert (
+        "/front/driver asks for reliable, transient local; this node offers reliable, volatile: nothing arrives" in line
+    )
     assert line.endswith("qos_overrides./mismatched/labels.publisher")
 
 

@@ -76,3 +76,16 @@ def test_a_thread_that_was_given_up_learns_it_wherever_it_looks_next():
     with pytest.raises(GivenUpError), hand.taken("camera"):
         pass
     assert hand.give_up() is None
+
+
+def test_only_what_takes_too_long_is_given_up():
+    clock = Clock()
+    hand = WorkInHand(clock)
+    assert hand.give_up_after(0.0) is None
+    with hand.taken("camera"):
+        clock.now += 2
+        assert hand.give_up_after(2.0) is None
+        hand.at(INFER)
+        clock.now += 1
+        assert hand.give_up_after(2.0) == Work("camera", INFER, 3.0)
+        assert hand.given_up

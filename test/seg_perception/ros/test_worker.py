@@ -17,6 +17,7 @@ from seg_perception.classes import unchanged
 from seg_perception.engines.base import EngineError, MaskRequest
 from seg_perception.engines.onnxruntime import OnnxRuntimeEngine
 from seg_perception.painting import Painted, Painter
+from seg_perception.ros.camera_health import CameraHealth
 from seg_perception.ros.frame_decoder import FrameDecoder
 from seg_perception.ros.frame_pipeline import Frame, FrameJob, FramePipeline
 from seg_perception.ros.frame_statistics import FrameStatistics
@@ -26,6 +27,7 @@ from seg_perception.ros.outputs import Outputs
 from seg_perception.ros.parameter_values import CameraParameters
 from seg_perception.ros.parameters import PARAMETERS
 from seg_perception.ros.publication import Serving
+from seg_perception.ros.work_in_hand import WorkInHand
 from seg_perception.ros.worker import FrameSource, Worker
 from seg_perception.segmenter import Segmenter
 from test.seg_perception.tiny_model import CELL, GRID, tiny_labels, write_tiny_association_model
@@ -94,10 +96,22 @@ class Source:
             lambda: serving,
             None,
             lambda: 0,
+            CameraHealth(),
+            None,
         )
 
-    def prepare(self, frame: Frame, segmenter: Segmenter) -> FrameJob | None:
-        return self._pipeline.prepare(frame, segmenter)
+    @property
+    def label(self) -> str:
+        return "a camera"
+
+    def prepare(self, frame: Frame, segmenter: Segmenter, hand: WorkInHand) -> FrameJob | None:
+        return self._pipeline.prepare(frame, segmenter, hand)
+
+    def given_up(self, error: str, hung: Callable[[], str]) -> None:
+        self.errors.append(error)
+
+    def overtaken(self) -> None:
+        self.errors.append("overtaken")
 
     def failed(self, error: str) -> None:
         self.errors.append(error)

@@ -5,14 +5,16 @@ TROUBLE names a file, read again at every call, that holds a line of
     hang N         sessions of ONNX Runtime up to the Nth (from 1, in the order they are made) hang in `run` while it says so
     throw N        they raise in `run`
     throw-once     the next `run` of any session raises; the file is then emptied
+    lock           the next `run` never comes back, and holds Python's lock all the while
     hang-loading   ONNX Runtime hangs while a session is made
     hang-decoding  OpenCV hangs in `imdecode`
 
-Everything but these three functions of the libraries is the real thing.
+Everything but these three functions of the libraries is the real thing; LOCKED_S makes the process watch impatient.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import time
@@ -22,6 +24,7 @@ from typing import Any
 import cv2
 import onnxruntime
 
+from seg_perception import process_watch
 from seg_perception.ros.node import main
 
 TROUBLE = Path(os.environ["TROUBLE"])
@@ -53,6 +56,8 @@ class TroubledSession(onnxruntime.InferenceSession):
         while trouble()[0] == "hang" and self.number <= trouble()[1]:
             time.sleep(0.02)
         kind, last = trouble()
+        if kind == "lock":
+            ctypes.PyDLL(None).sleep(1000)  # PyDLL keeps the lock
         if kind == "throw-once":
             TROUBLE.write_text("")
         if kind == "throw-once" or (kind == "throw" and self.number <= last):
@@ -75,4 +80,5 @@ def troubled_decode(*arguments: Any) -> Any:
 if __name__ == "__main__":
     onnxruntime.InferenceSession = TroubledSession
     cv2.imdecode = troubled_decode
+    process_watch.LOCKED_S = float(os.environ.get("LOCKED_S", process_watch.LOCKED_S))
     sys.exit(main())
