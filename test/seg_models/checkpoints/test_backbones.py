@@ -92,7 +92,8 @@ def test_cswin_segmentation_backbone_equals_the_authors_where_stripes_do_not_div
     model.backbone.set_taps(model.backbone.stage_ends)
     stages = model.backbone(case["image"])
     for own, theirs in zip(stages, case["stages"], strict=True):
-        torch.testing.assert_close(own, theirs, atol=1e-5, rtol=1e-5)  # float32, values around 1
+        # Float32, values around 1, behind 20 blocks: sums in another order on every processor (1.5e-5 seen).
+        torch.testing.assert_close(own, theirs, atol=3e-5, rtol=1e-5)
     sum((own * to).sum() for own, to in zip(stages, case["cotangents"], strict=True)).backward()
     check_gradients(model, convert_cswin({f"backbone.{k}": v for k, v in case["gradients"].items()}).tensors)
     assert len(case["gradients"]) == len(case["state_dict"])

@@ -107,7 +107,7 @@ def test_listed_images_are_left_out_of_training_alone(tmp_path):
     (tmp_path / "speckled.txt").write_text(f"# speckled\n{names[0]}\n\n{names[2]}  # a window\n")
     data = dataclasses.replace(made.data, exclude=str(tmp_path / "speckled.txt"))
     train, val, _ = loaders(dataclasses.replace(made, data=data))
-    assert [path.stem for path in train.dataset.images] == [n for i, n in enumerate(names) if i not in (0, 2)]
+    assert [path.stem for path in train.dataset.data.images] == [n for i, n in enumerate(names) if i not in (0, 2)]
     assert len(val.dataset) == 5
     (tmp_path / "speckled.txt").write_text("typo\n")
     with pytest.raises(FolderDataError, match="1 of 1 excluded images are not in split 'train'; the first is 'typo'"):
@@ -124,7 +124,7 @@ def test_a_subset_is_drawn_once_by_the_seed_and_lies_in_every_larger_one(tmp_pat
         loader, val, _ = loaders(asked)
         assert len(loader.dataset) == count
         assert len(val.dataset) == 5  # what is validated on stays whole
-        return {image.stem for image in loader.dataset.images}
+        return {image.stem for image in loader.dataset.data.images}
 
     assert chosen(2) < chosen(4) == chosen(4)
     assert len({frozenset(chosen(2, seed)) for seed in range(8)}) > 1

@@ -27,7 +27,10 @@ def info(tmp_path_factory: pytest.TempPathFactory) -> ModelInfo:
 
 def segmentation(labels: np.ndarray, confidence: int = 200) -> Segmentation:
     return Segmentation(
-        labels, np.full_like(labels, confidence), labels.astype(np.uint16), {"infer": 4.0, "paint": 1.0}
+        labels,
+        np.full_like(labels, confidence),
+        labels.astype(np.uint16),
+        timings_ms={"infer": 4.0, "paint": 1.0},
     )
 
 

@@ -189,12 +189,13 @@ def test_a_builder_that_does_not_start_says_why(tmp_path: Path, model: Path, mon
 
 def test_a_build_has_a_time_limit_and_can_be_stopped(tensorrt: TensorRt, tmp_path: Path) -> None:
     told: list[BuildProgress] = []
+    before = children(os.getpid())  # of earlier tests: servers of multiprocessing
     with pytest.raises(BuildError, match=r"was ended after \d+ s, its time limit"):
         build_in_process(request(SHIPPED, tmp_path / "engine", timeout_s=0.3), told.append)
     with pytest.raises(BuildError, match="was stopped"):
         build_in_process(request(SHIPPED, tmp_path / "engine"), told.append, stopped=lambda: True)
     assert not (tmp_path / "engine").exists()  # it was not waited for
-    assert children(os.getpid()) == []
+    assert set(children(os.getpid())) <= set(before)
 
 
 PREPARE = """
