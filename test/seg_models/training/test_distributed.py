@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import lightning
 import pytest
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.utilities import rank_zero_only
 
 from seg_models import train
 from seg_models.checkpoints.trained import load_task
@@ -109,6 +112,14 @@ def test_averaged_weights_of_a_model_in_pieces_are_refused(alone, tmp_path, caps
     assert train.main([*arguments, "optimizer.average_decay=0.9"]) == 2
     assert "fsdp does not average weights" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(autouse=True)
+def _rank_stays() -> Iterator[None]:
+    """A trainer that believes to be process 7 tells all of Lightning in this process so."""
+    before = rank_zero_only.rank
+    yield
+    rank_zero_only.rank = before
 
 
 SLURM = {

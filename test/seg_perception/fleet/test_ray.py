@@ -149,7 +149,7 @@ def test_a_killed_driver_leaves_no_worker_behind_and_the_next_goes_on(
 def test_a_cluster_whose_head_dies_ends_the_driver_with_a_line(tmp_path: Path, model: Path) -> None:
     bags, out = tmp_path / "bags", tmp_path / "out"
     for seed in range(2):
-        write_labelled_bag(bags / str(seed), seed, 0.3, 4 * LONG)
+        write_labelled_bag(bags / str(seed), seed, 0.3, 20 * LONG)
     program = (
         "import sys; from seg_perception.fleet import ray_executor; from seg_perception.cli import main; "
         "ray_executor.GONE_AFTER_S = ray_executor.LOOK_EVERY_S = 1.0; sys.exit(main(sys.argv[1:]))"
