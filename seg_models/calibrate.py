@@ -9,9 +9,7 @@ are. With --check-split the calibration error of other images is told, before an
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from seg_models.evaluation.temperature import OBJECTIVES, fitted_odds_temperatur
 from seg_models.export.confidence import with_temperature
 from seg_models.export.errors import ExportError
 from seg_models.export.file_scores import file_scores
+from seg_models.export.whole_file import written_whole
 from seg_models.messages import one_line
 
 LEAST_EQUAL = 0.9999  # labels after and before: dividing rounds, which decides ties of the last bit
@@ -125,7 +124,8 @@ def calibrate(args: argparse.Namespace) -> dict[str, Any]:
             "before": calibration_of(before, check).figures(),
             "after": calibration_of(after, check).figures(),
         }
-    save(model, args.out)
+    with written_whole(args.out) as file:
+        onnx.save(model, str(file))
     return found
 
 
@@ -149,18 +149,6 @@ def equal_labels(before: DeploymentFile, after: DeploymentFile, data: FolderData
     chosen = np.linspace(0, len(data) - 1, min(limit, len(data))).round().astype(int).tolist()
     images = [data.read(index)[0] for index in chosen]
     return float(np.mean([(before.predict(image).labels == after.predict(image).labels).mean() for image in images]))
-
-
-def save(model: onnx.ModelProto, out: Path) -> None:
-    """Write a file whole or not at all."""
-    descriptor, temporary = tempfile.mkstemp(suffix=".onnx", dir=out.parent)
-    os.close(descriptor)
-    try:
-        onnx.save(model, temporary)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, out)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from google.protobuf.message import DecodeError
 from seg_models.export.checks import TOLERANCES, require_agreement, resized
 from seg_models.export.errors import ExportError
 from seg_models.export.int8 import best_int8
+from seg_models.export.whole_file import written_whole
 from seg_models.ops.painting import PaintingGeometry, paint_association
 from seg_onnx.half_precision import to_half
 
@@ -59,14 +58,8 @@ def convert_onnx(
     onnx.checker.check_model(converted)
     figures = _compare(proto, converted, values, inputs)
     require_agreement(figures, TOLERANCES[precision], len(images))
-    descriptor, temporary = tempfile.mkstemp(suffix=".onnx", dir=out.parent)  # the last step is a rename
-    os.close(descriptor)
-    try:
-        onnx.save(converted, temporary)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, out)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with written_whole(out) as file:
+        onnx.save(converted, str(file))
     return figures
 
 

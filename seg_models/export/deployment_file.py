@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from seg_models.export.errors import ExportError
 from seg_models.export.graph import deployment_graph
 from seg_models.export.int8 import best_int8
 from seg_models.export.learned_int8 import learned_int8
+from seg_models.export.whole_file import written_whole
 from seg_models.quantization import ranges
 from seg_models.segmentation_model import AssociationModel, SegmentationModel
 from seg_onnx.half_precision import to_half
@@ -100,17 +99,10 @@ def export_onnx(
         logger.info("int8 calibrated by %s", method)
     onnx.helper.set_model_props(proto, values)
     onnx.checker.check_model(proto)
-    # Beside the target, so that the last step is a rename: no reader ever sees half a file.
-    descriptor, temporary = tempfile.mkstemp(suffix=".onnx", dir=out.parent)
-    os.close(descriptor)
-    try:
-        onnx.save(proto, temporary)
-        figures = compare(model, deployment, Path(temporary), images, device)
+    with written_whole(out) as file:
+        onnx.save(proto, str(file))
+        figures = compare(model, deployment, file, images, device)
         require_agreement(figures, TOLERANCES[precision], len(images))
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, out)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
     return figures
 
 
