@@ -8,6 +8,8 @@ from typing import Protocol
 from seg_perception.ros.model_slot import ModelSlot
 from seg_perception.segmenter import Segmenter
 
+OPENING_TIMES = 12  # hang_timeout_s
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -15,6 +17,11 @@ class Limits:
 
     hang_timeout_s: float
     most_left_behind: int
+
+    @property
+    def opening_s(self) -> float:
+        """How long an engine may take to open: two minutes by default, where seconds are usual."""
+        return OPENING_TIMES * self.hang_timeout_s
 
 
 class GuardedNode(Protocol):

@@ -6,6 +6,7 @@ nor the parameters that ask for it.
 
 from __future__ import annotations
 
+from threading import Thread
 from time import perf_counter
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from std_srvs.srv import Trigger
 
 from seg_perception.engines.base import EngineError
 from seg_perception.ros.background import in_background
+from seg_perception.ros.engine_opening import OpeningHangsError, open_in_time
 from seg_perception.ros.model_slot import ModelSlot, SlotClosedError
 from seg_perception.segmenter import Segmenter
 
@@ -25,6 +27,17 @@ class ModelHost(Protocol):
     @property
     def slot(self) -> ModelSlot | None:
         """The model that serves; None while unconfigured."""
+
+    @property
+    def opening_s(self) -> float:
+        """How long an engine may take to open."""
+
+    @property
+    def is_building(self) -> bool:
+        """Whether TensorRT tells of progress in building one, which may take long."""
+
+    def opening_hangs(self, thread: Thread) -> None:
+        """An engine was given up while it was opened."""
 
     def make_segmenter(self) -> Segmenter:
         """As the parameters ask for now; not open."""
@@ -75,13 +88,16 @@ class ModelLoader:
         self.busy = f"loading model {segmenter.info.name}"
         self._node.get_logger().info(f"{self.busy}; {slot.segmenter.info.name} serves meanwhile")
         try:
-            warm_ms = await in_background(self._node, lambda: _opened(segmenter), "loading a model")
+            warm_ms = await in_background(self._node, lambda: self._opened(segmenter), "loading a model")
             if self._host.slot is not slot:
                 raise SlotClosedError("the node let its model go while another one was loaded")
             self._host.prepare_model(segmenter)
             before, waited_ms = await in_background(
                 self._node, lambda: self._replace(slot, segmenter), "changing models"
             )
+        except OpeningHangsError as error:
+            self._host.opening_hangs(error.thread)
+            return self._refuse(response, error)
         except Exception as error:
             in_background(self._node, segmenter.close, "closing a model")
             return self._refuse(response, error)
@@ -97,6 +113,9 @@ class ModelLoader:
         self._node.get_logger().info(f"loaded {response.message}")
         return response
 
+    def _opened(self, segmenter: Segmenter) -> float:
+        return open_in_time(segmenter, self._host.opening_s, lambda: self._host.is_building)
+
     def _replace(self, slot: ModelSlot, segmenter: Segmenter) -> tuple[Segmenter, float]:
         """The model before, and how long the frame in hand was waited for."""
         start = perf_counter()
@@ -110,8 +129,3 @@ class ModelLoader:
         self._host.model_refused()
         self._node.get_logger().error(f"model not loaded, nothing has changed: {response.message}")
         return response
-
-
-def _opened(segmenter: Segmenter) -> float:
-    segmenter.open()
-    return segmenter.warm_up()

@@ -8,6 +8,7 @@ put right what is wrong (`ros2 param set`) and configure again.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,7 @@ from seg_perception.ros.build_reports import BuildReports
 from seg_perception.ros.camera import Camera
 from seg_perception.ros.camera_status import CameraStatuses, Present
 from seg_perception.ros.capture_service import CaptureService
+from seg_perception.ros.engine_opening import OpeningHangsError, open_in_time
 from seg_perception.ros.guarded_node import Limits
 from seg_perception.ros.live_parameters import LiveParameters
 from seg_perception.ros.mailbox import Mailbox
@@ -81,9 +83,7 @@ class SegmentationNode(LifecycleNode):
             assert self._asked_classes is not None
             for camera in self._cameras:
                 camera.configure(self._settings.values.cameras[camera.name], segmenter.info, self._asked_classes)
-            with telling_how_long(self.get_logger().info, "opening the engine"):
-                segmenter.open()
-                warm_ms = segmenter.warm_up()
+            warm_ms = self._open(segmenter)
         except (ValueError, OSError, EngineError) as error:
             for camera in self._cameras:
                 camera.release()
@@ -106,9 +106,8 @@ class SegmentationNode(LifecycleNode):
         assert self._slot is not None
         segmenter = self._slot.segmenter
         try:
-            if not segmenter.is_open:
-                segmenter.open()
-                segmenter.warm_up()
+            if not segmenter.is_open and not self._guard.engine_is_in_use:
+                self._open(segmenter)
         except (ValueError, OSError, EngineError) as error:
             self.tell("activate", error)
             return TransitionCallbackReturn.FAILURE
@@ -237,6 +236,15 @@ class SegmentationNode(LifecycleNode):
             camera.publishers.model_refused()
         self._settings.put_back(self._loaded)
 
+    @property
+    def opening_s(self) -> float:
+        """How long an engine may take to open."""
+        return self._limits().opening_s
+
+    def opening_hangs(self, thread: threading.Thread) -> None:
+        """An engine was given up while it was opened."""
+        self._guard.opening_hangs(thread)
+
     # What the guard of the worker asks for
 
     def make_again(self, engine: str) -> Segmenter:
@@ -267,6 +275,15 @@ class SegmentationNode(LifecycleNode):
     def is_building(self) -> bool:
         """Whether TensorRT tells of progress in building an engine."""
         return self._build is not None and bool(self._build.state)
+
+    def _open(self, segmenter: Segmenter) -> float:
+        """Milliseconds of an image. Raises as `open_in_time`."""
+        try:
+            with telling_how_long(self.get_logger().info, "opening the engine"):
+                return open_in_time(segmenter, self.opening_s, lambda: self.is_building)
+        except OpeningHangsError as error:
+            self._guard.opening_hangs(error.thread, of_slot=self._slot is not None)
+            raise
 
     def _stop(self, timeout_s: float | None = None) -> None:
         for camera in self._cameras:

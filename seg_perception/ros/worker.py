@@ -75,6 +75,11 @@ class Worker:
         """Begin."""
         self._thread.start()
 
+    @property
+    def thread(self) -> threading.Thread:
+        """That works."""
+        return self._thread
+
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait for the frame in hand; the mailbox must have been closed. False if that takes longer."""
         self._thread.join(timeout_s)

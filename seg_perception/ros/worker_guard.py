@@ -28,7 +28,6 @@ from seg_perception.segmenter import Segmenter
 LOOK_EVERY_S = 0.1
 STALL_S = 1.0  # that this look comes late: then the whole process stood still, not the worker
 LET_GO_S = 2.0  # that a transition waits for the image in hand
-RESTART_TIMES = 12  # hang_timeout_s that a new engine may take to open: two minutes by default, where seconds are usual
 _USUAL = 3.0  # times what frames take lately, before one is told to take long
 
 
@@ -55,7 +54,7 @@ class WorkerGuard:
         self._restart: EngineRestart | None = None
         self._left_behind: list[Worker] = []
         self._stuck_restarts: list[threading.Thread] = []
-        self._in_use_by: Worker | None = None  # of those left behind, the one that has the slot's engine in hand
+        self._in_use_by: threading.Thread | None = None  # of those left behind, which has the slot's engine in hand
         self._opening: threading.Thread | None = None
         self._timer: Any = None
         self._looked_s = self._excused_until_s = 0.0
@@ -105,6 +104,23 @@ class WorkerGuard:
         if self._slot is not None:
             self._plan = RecoveryPlan(engine, self._slot.segmenter.engine_name)
 
+    def opening_hangs(self, thread: threading.Thread, of_slot: bool = False) -> None:
+        """A transition or a service has given up opening an engine; too many of those end the process, too.
+
+        Args:
+            thread: that is left behind.
+            of_slot: whether it is the slot's: to start then makes another one.
+        """
+        self.hangs += 1
+        if of_slot:
+            self._in_use_by = thread
+        self._stuck_restarts.append(thread)
+        executor = self._node.executor
+        assert executor is not None
+        # A task, since what a transition raises is only told.
+        most = self._limits().most_left_behind
+        executor.create_task(self._end_where_too_many, "an engine does not open", self.left_behind, most)
+
     # What it says of itself
 
     @property
@@ -117,8 +133,8 @@ class WorkerGuard:
 
     @property
     def engine_is_in_use(self) -> bool:
-        """Whether a worker that was left behind has the engine of the slot in hand: nobody else may touch it then."""
-        return self._in_use_by is not None and self._in_use_by.is_alive
+        """Whether a thread that was left behind has the engine of the slot in hand: nobody else may touch it then."""
+        return self._in_use_by is not None and self._in_use_by.is_alive()
 
     @property
     def is_paused(self) -> bool:
@@ -200,7 +216,7 @@ class WorkerGuard:
     def _leave_behind(self, worker: Worker, work: Work | None) -> None:
         self._left_behind.append(worker)
         if work is not None and work.in_engine:
-            self._in_use_by = worker
+            self._in_use_by = worker.thread
 
     def _end_where_too_many(self, said: str, count: int, most: int) -> None:
         if count > most:
@@ -290,9 +306,7 @@ class WorkerGuard:
         if restart.error:
             if restart.is_due_again:
                 self._start_anew("could not be started anew", restart.keeps_serving)
-        elif (
-            restart.elapsed_s > RESTART_TIMES * limits.hang_timeout_s and restart.thread and not self._host.is_building
-        ):
+        elif restart.elapsed_s > limits.opening_s and restart.thread and not self._host.is_building:
             self.hangs += 1
             self._stuck_restarts.append(restart.thread)
             count, most = self.left_behind, limits.most_left_behind
@@ -305,7 +319,7 @@ class WorkerGuard:
         """Close its engine: at once, or once the worker that has it in hand comes back."""
         segmenter, user = slot.close(), self._in_use_by
         self._in_use_by = None
-        if user is None or not user.is_alive:
+        if user is None or not user.is_alive():
             segmenter.close()
             return
 

@@ -43,12 +43,16 @@ def troubled(ros_environment: dict[str, str], tmp_path: Path) -> Iterator[Callab
     """Starts nodes and kills what a test left of them."""
     processes: list[TroubledProcess] = []
 
-    def start(name: str, environment: dict[str, str] | None = None, **parameters: Any) -> TroubledProcess:
+    def start(
+        name: str, environment: dict[str, str] | None = None, trouble: str = "", **parameters: Any
+    ) -> TroubledProcess:
         model = write_tiny_model(tmp_path / "m.onnx")
         values = {"model": model, "image": f"/{name}/image", **parameters}
-        process = TroubledProcess({**ros_environment, **(environment or {})}, tmp_path / "trouble", name, **values)
+        environment = {**ros_environment, **(environment or {})}
+        process = TroubledProcess(environment, tmp_path / "trouble", name, trouble, **values)
         processes.append(process)
-        process.wait_for("active: listening to")
+        if not trouble:
+            process.wait_for("active: listening to")
         return process
 
     yield start

@@ -8,7 +8,15 @@ import time
 import pytest
 
 from test.seg_perception.node_process import ANSWER_S, START_S
-from test.seg_perception.node_services import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, change_state
+from test.seg_perception.node_services import (
+    ACTIVATE,
+    CLEANUP,
+    CONFIGURE,
+    DEACTIVATE,
+    call_trigger,
+    change_state,
+    set_parameter,
+)
 from test.seg_perception.ros.troubled_process import (
     EXIT_S,
     HANG_S,
@@ -122,3 +130,36 @@ def test_a_signal_ends_it_in_order_while_it_hangs(troubled, ros_node, by):
     start = time.monotonic()
     assert process.stop(by) == 0, process.lines[-20:]
     assert time.monotonic() - start < EXIT_S
+
+
+def test_an_engine_that_hangs_while_configuring_is_given_up_and_the_next_configure_serves(troubled, ros_node):
+    process = troubled("unopened", hang_timeout_s=0.5, trouble="hang-loading")
+    line = process.wait_for("cannot configure: the engine of tiny has been opened for")
+    assert "6 s may be (12 x the parameter hang_timeout_s); given up" in line
+    assert not change_state(ros_node, "unopened", CONFIGURE)  # hangs still, and is answered all the same
+    process.make("")
+    assert set_parameter(ros_node, "unopened", "hang_timeout_s", 5.0)
+    assert change_state(ros_node, "unopened", CONFIGURE)
+    assert change_state(ros_node, "unopened", ACTIVATE)
+    assert_serves(connected(ros_node, "unopened"))
+    end(process)
+
+
+def test_engines_that_never_open_end_the_process_for_a_clean_one(troubled, ros_node):
+    process = troubled("never_opened", hang_timeout_s=0.5, hang_restarts=0, trouble="hang-loading")
+    assert process.process.wait(START_S) == 3
+    assert "an engine does not open, and 1 threads hang by now, 0 may" in process.wait_for("FATAL")
+
+
+def test_a_model_that_hangs_while_it_is_loaded_is_refused_and_masks_go_on(troubled, ros_node):
+    process = troubled("unloaded", hang_timeout_s=0.5)
+    camera = connected(ros_node, "unloaded")
+    process.make("hang-loading")
+    answer = call_trigger(ros_node, "unloaded", "load_model")
+    assert not answer.success
+    assert "without end" in answer.message
+    assert_serves(camera)
+    process.make("")
+    assert call_trigger(ros_node, "unloaded", "load_model").success
+    assert_serves(camera)
+    end(process)

@@ -25,9 +25,9 @@ class TroubledProcess(NodeProcess):
 
     module = "test.seg_perception.ros.troubled_node"
 
-    def __init__(self, environment: dict[str, str], trouble: Path, name: str, **parameters: Any) -> None:
+    def __init__(self, environment: dict[str, str], trouble: Path, name: str, at_start: str, **parameters: Any) -> None:
         self.trouble = trouble
-        self.make("")
+        self.make(at_start)
         values: dict[str, Any] = {
             "engine": "onnxruntime",
             "hang_timeout_s": HANG_S,
