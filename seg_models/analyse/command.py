@@ -11,6 +11,7 @@ from typing import Any
 from seg_models.analyse.of_a_data_set import compare, corruptions, pictures, regions
 from seg_models.analyse.of_an_image import attention, embeddings, features
 from seg_models.analyse.of_speed import speed
+from seg_models.analyse.trade_off import COSTS, trade_off
 from seg_models.data.layouts.opening import KINDS
 from seg_models.messages import one_line
 
@@ -78,6 +79,13 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--out", type=Path, required=True, help="folder for figures.json")
     one.set_defaults(run=compare)
+    one = commands.add_parser("trade-off", help=(trade_off.__doc__ or "").splitlines()[0])
+    one.add_argument(
+        "--figures", type=Path, nargs="+", required=True, help="what evaluate --cost --json wrote, one file a model"
+    )
+    one.add_argument("--over", choices=COSTS, default="multiply_accumulates", help="(default: %(default)s)")
+    one.add_argument("--out", type=Path, required=True, help="folder for the picture and figures.json")
+    one.set_defaults(run=trade_off)
     one = add("speed", speed, needs_checkpoint=False)
     one.add_argument("--config", type=Path, help="recipe, or with --row a file of rows; random weights")
     one.add_argument("--row")

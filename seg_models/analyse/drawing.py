@@ -81,3 +81,45 @@ def curves(
             picture, name, (right - 200, top + 24 * (number + 1)), cv2.FONT_HERSHEY_SIMPLEX, 0.6, colour, 1, cv2.LINE_AA
         )
     return picture
+
+
+def dots(
+    points: Sequence[tuple[str, float, float]], across: str, upwards: str, size: tuple[int, int] = (600, 900)
+) -> np.ndarray:
+    """Named points over an axis from 0 on; upwards from a little below the lowest to a little above the highest.
+
+    Args:
+        points: name, x at least 0, y of each; one or more.
+        across, upwards: what the axes show, with the unit.
+        size: height and width.
+
+    Returns:
+        uint8 (*size, 3).
+    """
+    height, width = size
+    picture = np.full((height, width, 3), PAPER, np.uint8)
+    left, top, right, bottom = 60, 40, width - 20, height - 60
+    furthest = 1.25 * max(x for _, x, _ in points) or 1.0  # room for the last one's name
+    lowest, highest = min(y for *_, y in points), max(y for *_, y in points)
+    margin = 0.15 * (highest - lowest) or 1.0
+    low, high = lowest - margin, highest + margin
+
+    def write(text: str, place: tuple[int, int], colour: tuple[int, int, int] = INK) -> None:
+        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
+
+    cv2.rectangle(picture, (left, top), (right, bottom), INK, 1)
+    write(upwards, (left, top - 12))
+    write(across, (left, bottom + 44))
+    for share in np.linspace(0, 1, 5):
+        column, row = round(left + share * (right - left)), round(bottom - share * (bottom - top))
+        write(f"{share * furthest:.3g}", (column - 12, bottom + 20))
+        write(f"{low + share * (high - low):.1f}", (8, row + 4))
+    for number, (name, x, y) in enumerate(points):
+        colour = COLOURS[number % len(COLOURS)]
+        place = (
+            round(left + x / furthest * (right - left)),
+            round(bottom - (y - low) / (high - low) * (bottom - top)),
+        )
+        cv2.circle(picture, place, 5, colour, -1, cv2.LINE_AA)
+        write(name, (place[0] + 8, place[1] + 5), colour)
+    return picture

@@ -41,7 +41,7 @@ class Command:
         place: table or figure.
         shows: what is in it.
         run: the command behind "python -m"; words in capitals stand for one's own: a checkpoint (CKPT), data set, image, class,
-            and what `seg_models.evaluate --json` wrote (FIGURES). Empty: there is none yet.
+            and what `seg_models.evaluate --json` wrote (FIGURES).
     """
 
     place: str
@@ -118,8 +118,7 @@ def section(rows: Rows) -> list[str]:
         )
     text += ["", "| in the paper | what is there | command |", "|---|---|---|"]
     for command in commands_of(rows.path, rows.commands):
-        run = f"`python -m {command.run}`" if command.run else "none yet"
-        text.append(f"| {command.place} | {command.shows} | {run} |")
+        text.append(f"| {command.place} | {command.shows} | `python -m {command.run}` |")
     return [*text, ""]
 
 

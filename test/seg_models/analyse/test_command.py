@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from seg_models.analyse.command import main
+from seg_models.analyse.drawing import COLOURS
 from seg_models.analyse.pictures import BAR
 from seg_models.evaluation.panels import OUTLINE, UNLABELLED_COLOUR, WRONG, outlined
 from seg_models.train import main as train
@@ -109,3 +110,42 @@ def test_classes_are_compared_in_points(tmp_path, capsys):
     for other, message in (("c", "has other classes than"), ("d", "holds no IoU of classes")):
         assert main([*words, str(tmp_path / f"{other}.json")]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_models_are_drawn_over_their_cost_and_those_that_another_one_beats_are_named(tmp_path, capsys):
+    made = {"slim": (0.40, 4e9), "wide": (0.50, 60e9), "waste": (0.39, 20e9)}
+    for name, (miou, operations) in made.items():
+        cost = {"multiply_accumulates": operations, "parameters": 5e6, "network_ms": {"median": 3.0}}
+        scored = {"miou": miou, "cost": cost, "model": f"runs/{name}/last.ckpt", "data": "d/ade20k", "split": "val"}
+        (tmp_path / f"{name}.json").write_text(json.dumps({**scored, "images": 2000}))
+    words = ["trade-off", "--out", str(tmp_path / "out"), "--figures", *(str(tmp_path / f"{n}.json") for n in made)]
+    assert main(words) == 0
+    figures = json.loads((tmp_path / "out/figures.json").read_text())
+    assert [(m["name"], m["multiply_accumulates"], m["beaten_by"]) for m in figures["models"]] == [
+        ("slim", 4.0, []),
+        ("waste", 20.0, ["slim"]),
+        ("wide", 60.0, []),
+    ]
+    assert "4.00 1e9 multiply-accumulates  mIoU  40.0  slim" in capsys.readouterr().out
+    picture = cv2.imread(str(tmp_path / "out/trade_off.png"))
+    for colour in COLOURS[:3]:
+        assert (picture == colour).all(-1).sum() > 50  # a dot and a name each
+    assert main([*words, "--over", "network_ms"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cost": None}, "holds no score with its cost"),
+        ({"cost": {"multiply_accumulates": None}}, "give --over parameters or network_ms"),
+        ({"split": "test"}, "only figures of the same images can be compared"),
+    ],
+)
+def test_figures_that_cannot_be_drawn_over_cost_are_refused(tmp_path, capsys, changes, message):
+    cost = {"multiply_accumulates": 1e9}
+    whole = {"miou": 0.5, "cost": cost, "model": "m.ckpt", "data": "d", "split": "val", "images": 3}
+    (tmp_path / "a.json").write_text(json.dumps(whole))
+    (tmp_path / "b.json").write_text(json.dumps({**whole, **changes}))
+    words = ["trade-off", "--out", str(tmp_path / "out"), "--figures", str(tmp_path / "a.json")]
+    assert main([*words, str(tmp_path / "b.json")]) == 2
+    assert message in capsys.readouterr().err

@@ -95,7 +95,7 @@ def test_every_figure_of_the_page_is_drawn(stem, folder, checkpoints, tmp_path):
         words = shlex.split(command)[1:]
         scored = tmp_path / "scored.json"
         if "FIGURES" in words:
-            score = ["--checkpoint", str(checkpoints[stem]), "--data", str(folder), "--json", str(scored)]
+            score = ["--checkpoint", str(checkpoints[stem]), "--data", str(folder), "--cost", "--json", str(scored)]
             assert evaluate.main(score) == 0
         names = {
             "FIGURES": str(scored),
