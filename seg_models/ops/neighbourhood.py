@@ -56,6 +56,18 @@ def gather_neighbours(grid: Tensor) -> Tensor:
     return torch.stack([padded[:, 1 + dy : 1 + dy + rows, 1 + dx : 1 + dx + cols] for dy, dx in OFFSETS], dim=3)
 
 
+def mean_of_blocks(rows: Tensor, grid: Grid, side: int) -> Tensor:
+    """Means over blocks of side x side superpixels: (B, R*C, D) in raster order -> (B, R*C / side^2, D), in raster order.
+
+    Raises:
+        ValueError: if the grid is not a whole number of blocks.
+    """
+    if grid[0] % side or grid[1] % side:
+        raise ValueError(f"grid {grid[0]}x{grid[1]} is not a whole number of {side}x{side} blocks")
+    blocks = rows.reshape(-1, grid[0] // side, side, grid[1] // side, side, rows.shape[-1])
+    return blocks.mean(dim=(2, 4)).flatten(1, 2)
+
+
 def shift_to_owner(partial: Tensor, fill: float) -> Tensor:
     """Hand each cell's 9 partial results to the superpixels they belong to.
 

@@ -119,7 +119,8 @@ class DeployedSuperpixelTransformer(AssociationModel):
             for layer, constant in zip(model.cross_attention, chain([self.queries], repeat(None)), strict=False)
         )
         self.self_attention = nn.ModuleList(
-            FoldedSelfAttention(cast("SelfAttentionBlock", block)) for block in model.self_attention
+            FoldedSelfAttention(cast("SelfAttentionBlock", block), self.superpixel_grid)
+            for block in model.self_attention
         )
         self.hard_pixel_fraction = model.hard_pixel_fraction
         self.association, self.classifier = Association(self.near, model.score_gain), copy.deepcopy(model.classifier)

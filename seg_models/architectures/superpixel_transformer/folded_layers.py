@@ -160,10 +160,16 @@ class FoldedCrossAttention(nn.Module):
 
 
 class FoldedSelfAttention(nn.Module):
-    """III-C: a block with its queries, keys and values as matrices of their own and no affine norms."""
+    """III-C: a block with its queries, keys and values as matrices of their own and no affine norms.
 
-    def __init__(self, block: SelfAttentionBlock) -> None:
+    Args:
+        block: as trained.
+        grid: (R, C) of the superpixels.
+    """
+
+    def __init__(self, block: SelfAttentionBlock, grid: nb.Grid) -> None:
         super().__init__()
+        self.grid, self.pool = grid, block.pool
         self.heads, self.eps1, self.eps2 = block.heads, block.norm1.eps, block.norm2.eps
         width = block.out.weight.shape[0]
 
@@ -180,9 +186,10 @@ class FoldedSelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, D)."""
         normed = F.layer_norm(x, x.shape[-1:], eps=self.eps1)
+        memory = nb.mean_of_blocks(normed, self.grid, self.pool) if self.pool > 1 else normed  # (B, M, D)
         q, k, v = (
-            layer(normed).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for layer in (self.query, self.key, self.value)
+            layer(rows).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for layer, rows in ((self.query, normed), (self.key, memory), (self.value, memory))
         )
         attended = (q @ k.transpose(-1, -2)).softmax(dim=-1) @ v  # (B, H, N, D/H)
         x = x + self.out(attended.transpose(1, 2).flatten(-2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from seg_models.ops import neighbourhood as nb
 from seg_models.ops import neighbourhood_reference as reference
@@ -136,3 +137,11 @@ def test_cells_round_trip():
 def test_a_map_of_broken_cells_is_refused():
     with pytest.raises(ValueError, match=r"5x6 is not a whole number of 2x3 cells"):
         nb.to_cells(torch.zeros(1, 1, 5, 6), (2, 3))
+
+
+def test_means_of_blocks_are_those_of_average_pooling():
+    rows = torch.randn(2, 4 * 6, 5, generator=torch.Generator().manual_seed(0))
+    expected = F.avg_pool2d(rows.mT.unflatten(-1, (4, 6)), 2).flatten(2).mT
+    torch.testing.assert_close(nb.mean_of_blocks(rows, (4, 6), 2), expected, rtol=0, atol=1e-6)  # sums of four in float32
+    with pytest.raises(ValueError, match="grid 4x6 is not a whole number of 3x3 blocks"):
+        nb.mean_of_blocks(rows, (4, 6), 3)

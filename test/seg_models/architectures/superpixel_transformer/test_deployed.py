@@ -42,6 +42,7 @@ VARIANTS = {
     "narrower than a stage that grows": {"pixel_stride": 4, "superpixel_stride": 16, "width": 16},
     "hypercolumn of MLPs": {"hypercolumn": "mlp"},
     "scores as printed": {"scale_scores": False},
+    "means of keys": {"superpixel_stride": 16, "self_attention_pool": 2},
     "padded image": {"size": (70, 90)},
     "one superpixel": {"size": (32, 32)},
     "a row of superpixels": {"size": (32, 160)},

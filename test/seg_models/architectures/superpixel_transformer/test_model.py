@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seg_models.architectures.superpixel_transformer.learned_grid import resize_grid
-from seg_models.architectures.superpixel_transformer.model import Hypercolumn, SuperpixelTransformer
+from seg_models.architectures.superpixel_transformer.model import Hypercolumn, SelfAttentionBlock, SuperpixelTransformer
 from seg_models.backbones.conv import BackboneError, conv_backbone
 from seg_models.build import ModelError, build_model
 from seg_models.ops import neighbourhood_reference as reference
@@ -139,6 +139,7 @@ def test_convnext_gives_its_stem_as_stage_one():
         ({"widht": 64}, ModelError, "width"),
         ({"superpixel_stride": 20}, ValueError, "positive multiple of 8"),
         ({"width": 30}, ValueError, "multiple of both head counts"),
+        ({"self_attention_pool": 2}, ValueError, "self_attention_pool is 2; expected a divisor of 1"),
         ({"num_classes": 0}, ValueError, "at least 1"),
         ({"hard_pixel_fraction": 20}, ValueError, r"hard_pixel_fraction is 20; expected a number in \(0, 1\]"),
     ],
@@ -174,3 +175,15 @@ def test_with_a_loss_stride_training_paints_the_middle_of_each_square_and_scores
     assert sparse.eval()(image).logits.shape == (2, 3, 50, 70)
     with pytest.raises(ValueError, match="loss_stride is 3; expected a divisor of the superpixel_stride, 32"):
         tiny(loss_stride=3)
+
+
+def test_pooled_self_attention_is_the_papers_where_the_superpixels_of_a_block_are_alike():
+    """A softmax over four equal keys each is one over the four's key; the weights are the same ones."""
+    torch.manual_seed(0)
+    whole, pooled = SelfAttentionBlock(16, 4, 32), SelfAttentionBlock(16, 4, 32, pool=2)
+    pooled.load_state_dict(whole.state_dict())
+    alike = torch.randn(2, 2, 3, 16).repeat_interleave(2, 1).repeat_interleave(2, 2).flatten(1, 2)  # (B, 4 * 6, D)
+    other = torch.randn(2, 24, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(pooled(alike, (4, 6)), whole(alike, (4, 6)), rtol=0, atol=1e-5)  # sums in another order
+        assert not torch.allclose(pooled(other, (4, 6)), whole(other, (4, 6)), atol=1e-3)
