@@ -15,6 +15,8 @@ from seg_models.export.errors import ExportError
 from seg_models.ops.painting import PaintingGeometry, paint_association
 from seg_models.segmentation_model import AssociationModel, SegmentationModel
 
+CHECKED_IMAGES = 8
+
 
 class Tolerance(NamedTuple):
     """What an exported file may differ from PyTorch in float32 by.
@@ -108,7 +110,7 @@ def require_agreement(figures: dict[str, float], tolerance: Tolerance, count: in
         )
 
 
-def read_images(folder: Path, limit: int = 8) -> list[np.ndarray]:
+def read_images(folder: Path, limit: int = CHECKED_IMAGES) -> list[np.ndarray]:
     """Up to `limit` RGB images, evenly spread over a folder and those below it.
 
     Raises:

@@ -10,18 +10,22 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from seg_models.checkpoints.released import released_model, released_recipe
 from seg_models.checkpoints.trained import load_task
-from seg_models.data.labels import read_label_table
+from seg_models.data.folder import FolderDataset
+from seg_models.data.labels import LabelTableError, read_label_table
+from seg_models.data.layouts.samples import FolderDataError
 from seg_models.evaluation.processes import device_named
-from seg_models.export.checks import TOLERANCES, read_images
+from seg_models.export.checks import CHECKED_IMAGES, TOLERANCES, read_images
 from seg_models.export.conversion import convert_onnx
 from seg_models.export.deployment import FORMS
 from seg_models.export.deployment_file import Origin, export_onnx
 from seg_models.export.errors import ExportError
 from seg_models.messages import one_line
 from seg_models.source_commit import source_commit
-from seg_models.training.recipe import naming
+from seg_models.training.recipe import DataRecipe, naming
 
 CALIBRATION_IMAGES = 32  # at most, evenly spread
 
@@ -92,10 +96,9 @@ def main(arguments: list[str] | None = None) -> int:
         if not learned and (args.precision == "int8") != (args.calibration is not None):
             raise ExportError("--precision int8 and --calibration DIR belong together; give both or neither")
         data = recipe.data
-        folder = args.images or Path(data.roots[0]) / "images" / data.val_split
         training_data = data.description or str(data.roots)
         origin = Origin(recipe.name, recipe.model.name, training_data, args.license, source_commit())
-        images = read_images(folder)
+        images = read_images(args.images) if args.images else validation_images(data)
         calibration = read_images(args.calibration, CALIBRATION_IMAGES) if args.calibration else None
         figures = export_onnx(model, table, origin, args.out, images, args.precision, args.form, calibration, device)
     except (ValueError, OSError) as error:
@@ -103,6 +106,20 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB); against PyTorch: {figures}")
     return 0
+
+
+def validation_images(data: DataRecipe) -> list[np.ndarray]:
+    """Up to CHECKED_IMAGES images, evenly spread over the split that the recipe validates on, however it lies on disk.
+
+    Raises:
+        ExportError: it is not there.
+    """
+    try:
+        split = FolderDataset((data.val_roots or data.roots)[:1], data.val_split, kind=data.kind)
+    except (FolderDataError, LabelTableError) as error:
+        raise ExportError(f"{error}; or give --images, a folder of real images to check with") from error
+    count = min(len(split), CHECKED_IMAGES)
+    return [split.read(int(i))[0] for i in np.linspace(0, len(split) - 1, count).round()]
 
 
 def _convert(args: argparse.Namespace) -> int:
