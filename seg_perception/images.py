@@ -105,6 +105,7 @@ _ENCODINGS: dict[str, _Encoding] = {
     "nv21": _Encoding(np.uint8, 1, cv2.COLOR_YUV2RGB_NV21, (2, 2), (2, 2), rows=(3, 2)),
 }
 ENCODINGS = tuple(_ENCODINGS)
+_BLUE_FIRST = ("bgr8", "8UC3")
 LABEL_ENCODINGS = ("mono8", "8UC1")
 
 
@@ -145,6 +146,26 @@ def decode_image(
     return pixels if layout.conversion is None else cv2.cvtColor(pixels, layout.conversion, dst=out)
 
 
+def decode_pixels(
+    height: int,
+    width: int,
+    encoding: str,
+    step: int,
+    data: Any,
+    is_bigendian: bool = False,
+    out: np.ndarray | None = None,
+) -> tuple[np.ndarray, bool]:
+    """As `decode_image`, but blue first where the message has it so: a large image costs less once it is small.
+
+    Returns:
+        uint8 [H, W, 3] and whether its channels are blue, green, red. For rgb8, bgr8 and 8UC3 a view of `data`.
+    """
+    if encoding not in _BLUE_FIRST:
+        return decode_image(height, width, encoding, step, data, is_bigendian, out), False
+    rows = _pixel_rows(height, width, encoding, _ENCODINGS[encoding], step, data)
+    return rows.reshape(height, width, 3), True
+
+
 def decode_label_image(height: int, width: int, encoding: str, step: int, data: Any) -> np.ndarray:
     """Class ids of a label sensor_msgs/Image: uint8 [H, W], a view of `data` without a copy; 255 = not labelled.
 
@@ -168,10 +189,14 @@ def decode_compressed(data: Any, format: str, max_pixels: int = MAX_PIXELS, turn
     Raises:
         ImageError: empty, cut short, nothing that can be decoded, or of more than `max_pixels`.
     """
+    return cv2.cvtColor(decode_compressed_bgr(data, format, max_pixels, turned), cv2.COLOR_BGR2RGB)
+
+
+def decode_compressed_bgr(data: Any, format: str, max_pixels: int = MAX_PIXELS, turned: bool = False) -> np.ndarray:
+    """As `decode_compressed`, blue first."""
     # Without IGNORE_ORIENTATION a camera's EXIF tag would turn the image, and the mask would not lie on it any more.
     buffer, header = _checked_header(data, format, max_pixels)
-    bgr = _decode(buffer, header, format, cv2.IMREAD_COLOR | (0 if turned else cv2.IMREAD_IGNORE_ORIENTATION))
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return _decode(buffer, header, format, cv2.IMREAD_COLOR | (0 if turned else cv2.IMREAD_IGNORE_ORIENTATION))
 
 
 def decode_compressed_label(data: Any, format: str = "png") -> np.ndarray:

@@ -11,24 +11,26 @@ from seg_perception.engines.base import EngineError
 from seg_perception.model.model_file import ModelInfo
 
 
-def fill_network_input(image_rgb: np.ndarray, target: np.ndarray) -> None:
+def fill_network_input(image: np.ndarray, target: np.ndarray, bgr: bool = False) -> None:
     """Resize an image into the network's input, bilinear as in training.
 
     Bilinear alone skips pixels when it shrinks by more than two, so thin things would flicker. Halving first, by 2x2 means,
     costs a fraction of a millisecond and uses every pixel.
 
     Args:
-        image_rgb: uint8 [H, W, 3], only read.
-        target: uint8 [h, w, 3], C-contiguous, written.
+        image: uint8 [H, W, 3], only read.
+        target: uint8 [h, w, 3], C-contiguous, written: RGB.
+        bgr: whether the image is blue first. It is turned round at the network's size, where there are fewer pixels.
     """
     height, width = target.shape[:2]
-    image = image_rgb
     while image.shape[0] >= 2 * height and image.shape[1] >= 2 * width:
         image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
     if image.shape == target.shape:
         np.copyto(target, image)
     else:
         cv2.resize(image, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
+    if bgr:
+        cv2.cvtColor(target, cv2.COLOR_BGR2RGB, dst=target)
 
 
 def enlarged(

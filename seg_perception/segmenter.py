@@ -173,36 +173,38 @@ class Segmenter:
 
     def segment(
         self,
-        image_rgb: np.ndarray,
+        image: np.ndarray,
         want_confidence: bool = True,
         want_superpixels: bool = True,
         on_labels: Callable[[Segmentation], None] | None = None,
         size: tuple[int, int] | None = None,
         smooth: Callable[[dict[str, np.ndarray], np.ndarray], dict[str, np.ndarray]] | None = None,
         want_labels: bool = True,
+        bgr: bool = False,
     ) -> Segmentation:
         """Segment one image.
 
         Args:
-            image_rgb: uint8 [H, W, 3], RGB, any size; rows may be padded. It is only read.
+            image: uint8 [H, W, 3], any size; rows may be padded. It is only read.
             want_confidence, want_superpixels: leave out what nobody needs; it is not computed.
             on_labels: called with labels and superpixels before the confidence is made; what it takes counts in no stage.
             size: (H, W) of the result; None: the image's.
             smooth: for the form `association`: (outputs of one image, the network's input [H, W, 3]) -> the outputs to paint.
                 They are then painted on the processor.
             want_labels: false: they are empty, [0, 0], unless a device paints them anyway.
+            bgr: whether the image is blue, green, red; else red, green, blue.
 
         Raises:
             ValueError: not such an array.
             EngineError: not open, or the engine failed.
         """
-        _check_image(image_rgb)
+        _check_image(image)
         if not self._open:
             raise EngineError("the segmenter is not open; call open() first")
         start = perf_counter()
-        fill_network_input(image_rgb, self._input[0])
+        fill_network_input(image, self._input[0], bgr)
         prepared = perf_counter()
-        size = size or (image_rgb.shape[0], image_rgb.shape[1])
+        size = size or (image.shape[0], image.shape[1])
         want_superpixels = want_superpixels and self.info.has_superpixels
         if smooth is None or self._painter is None:
             painted = self._engine.infer_painted(self._input, size, want_confidence, want_superpixels)
@@ -231,13 +233,14 @@ class Segmenter:
         return result
 
     def segment_together(
-        self, images_rgb: Sequence[np.ndarray], requests: Sequence[MaskRequest]
+        self, images: Sequence[np.ndarray], requests: Sequence[MaskRequest], bgr: Sequence[bool] = ()
     ) -> list[Segmentation] | None:
         """Segment several images in one run of the engine, for an engine that gains by it.
 
         Args:
-            images_rgb: see `segment`; at most `best_batch`.
+            images: see `segment`; at most `best_batch`.
             requests: what is wanted of each.
+            bgr: whether each is blue first; empty: none is.
 
         Returns:
             the results, in order, each with the time of all together; None where the engine does not do that: then one by one.
@@ -245,14 +248,14 @@ class Segmenter:
         Raises:
             ValueError, EngineError: as `segment`.
         """
-        for image in images_rgb:
+        for image in images:
             _check_image(image)
         start = perf_counter()
-        count = len(images_rgb)
+        count = len(images)
         if self._batch.shape[0] < count:
             self._batch = np.zeros((count, *self.info.input_size, 3), np.uint8)  # (B, H, W, 3)
-        for place, image in enumerate(images_rgb):
-            fill_network_input(image, self._batch[place])
+        for image, target, is_bgr in zip(images, self._batch, bgr or [False] * count, strict=False):
+            fill_network_input(image, target, is_bgr)
         prepared = perf_counter()
         wanted = [
             replace(request, superpixels=request.superpixels and self.info.has_superpixels) for request in requests

@@ -1,10 +1,12 @@
-"""From the bytes that came over DDS to an RGB image, with as few copies as there can be."""
+"""From the bytes that came over DDS to an image, with as few copies as there can be."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import cv2
 import numpy as np
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
@@ -21,8 +23,8 @@ from seg_perception.image_size import MAX_PIXELS
 from seg_perception.images import (
     ENCODINGS,
     ImageError,
-    decode_compressed,
-    decode_image,
+    decode_compressed_bgr,
+    decode_pixels,
     image_message_to_rgb,
 )
 
@@ -33,12 +35,19 @@ class DecodedFrame:
 
     Attributes:
         header: of the message.
-        rgb: uint8 [H, W, 3]. It may share memory with the message or the decoder: read it only, and only until the
+        pixels: uint8 [H, W, 3]. It may share memory with the message or the decoder: read it only, and only until the
             decoder's next call.
+        bgr: whether its channels are blue, green, red; else red, green, blue.
     """
 
     header: Header
-    rgb: np.ndarray
+    pixels: np.ndarray
+    bgr: bool
+
+    @cached_property
+    def rgb(self) -> np.ndarray:
+        """Red first, for what wants all pixels in colour; converted when it is asked for. As `pixels` otherwise."""
+        return cv2.cvtColor(self.pixels, cv2.COLOR_BGR2RGB) if self.bgr else self.pixels
 
 
 class FrameDecoder:
@@ -63,8 +72,8 @@ class FrameDecoder:
         try:
             if self._compressed:
                 compressed = read_compressed_image(serialized)
-                rgb = decode_compressed(compressed.data, compressed.format, self._max_pixels)
-                return DecodedFrame(compressed.header, rgb)
+                bgr = decode_compressed_bgr(compressed.data, compressed.format, self._max_pixels)
+                return DecodedFrame(compressed.header, bgr, bgr=True)
             image = read_image(serialized)
         except UnknownEncapsulationError:
             return self._by_message_class(serialized)
@@ -72,17 +81,17 @@ class FrameDecoder:
             raise ImageError(str(error)) from error
         if image.encoding not in ENCODINGS:  # cv_bridge may know it, and wants a message
             return self._by_message_class(serialized)
-        return DecodedFrame(image.header, self._decode_raw(image))
+        return DecodedFrame(image.header, *self._decode_raw(image))
 
-    def _decode_raw(self, image: RawImage) -> np.ndarray:
+    def _decode_raw(self, image: RawImage) -> tuple[np.ndarray, bool]:
         size = (image.height, image.width, 3)
         reusable = self._buffer if self._buffer is not None and self._buffer.shape == size else None
-        rgb = decode_image(
+        pixels, bgr = decode_pixels(
             image.height, image.width, image.encoding, image.step, image.data, bool(image.is_bigendian), reusable
         )
-        if rgb.flags.owndata:  # not where it is a view of the message
-            self._buffer = rgb
-        return rgb
+        if pixels.flags.owndata:  # not where it is a view of the message
+            self._buffer = pixels
+        return pixels, bgr
 
     def _by_message_class(self, serialized: bytes) -> DecodedFrame:
         message: Any
@@ -93,8 +102,8 @@ class FrameDecoder:
         stamp = message.header.stamp
         header = Header(stamp.sec, stamp.nanosec, message.header.frame_id.encode())
         if self._compressed:
-            return DecodedFrame(header, decode_compressed(message.data, message.format, self._max_pixels))
-        return DecodedFrame(header, image_message_to_rgb(message))
+            return DecodedFrame(header, decode_compressed_bgr(message.data, message.format, self._max_pixels), bgr=True)
+        return DecodedFrame(header, image_message_to_rgb(message), bgr=False)
 
 
 def _line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from seg_perception.body_mask import BodyMask
 from seg_perception.cdr import Header
 from seg_perception.engines.base import MaskRequest
 from seg_perception.ros.camera_health import CameraHealth
-from seg_perception.ros.frame_decoder import FrameDecoder
+from seg_perception.ros.frame_decoder import DecodedFrame, FrameDecoder
 from seg_perception.ros.frame_statistics import Drop, FrameStatistics
 from seg_perception.ros.parameter_values import CameraParameters
 from seg_perception.ros.publication import POINTS, PointSink, Publication, Serving
@@ -90,7 +90,7 @@ class FramePipeline:
         start_s = perf_counter()
         image = self._decoder.decode(frame.serialized)
         stages_ms = {"wait": 1e3 * (start_s - frame.arrival_s), "decode": 1e3 * (perf_counter() - start_s)}
-        size = values.size.of((image.rgb.shape[0], image.rgb.shape[1]), serving.info.input_size)
+        size = values.size.of((image.pixels.shape[0], image.pixels.shape[1]), serving.info.input_size)
         smoothing = self._smoothing(values.smoothing, image.header, segmenter)
         health = self._health if self._health.wants(serving.classes) else None
         publication = Publication(image, serving, wanted, self._body, values.overlay_alpha, hand, points, health)
@@ -133,9 +133,9 @@ class FrameJob:
     hand: WorkInHand
 
     @property
-    def rgb(self) -> np.ndarray:
-        """The image, uint8 [H, W, 3]."""
-        return self.publication.rgb
+    def image(self) -> DecodedFrame:
+        """The camera's image."""
+        return self.publication.image
 
     @property
     def request(self) -> MaskRequest | None:
@@ -152,13 +152,14 @@ class FrameJob:
         early = None if publication.is_by_confidence else self._publish_early
         self.hand.at(INFER)
         result = segmenter.segment(
-            self.rgb,
+            self.image.pixels,
             want_confidence=publication.needs_confidence,
             want_superpixels=publication.needs_superpixels,
             on_labels=early,
             size=self.size,
             smooth=self.smoothing,
             want_labels=publication.needs_labels,
+            bgr=self.image.bgr,
         )
         self.finish(result, early is not None)
 

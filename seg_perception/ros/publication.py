@@ -97,9 +97,9 @@ class Publication:
         return self._image.header
 
     @property
-    def rgb(self) -> np.ndarray:
-        """The image, uint8 [H, W, 3]."""
-        return self._image.rgb
+    def image(self) -> DecodedFrame:
+        """The camera's."""
+        return self._image
 
     @property
     def needs_labels(self) -> bool:
@@ -150,7 +150,7 @@ class Publication:
         if "confidence" in self._wanted and result.confidence is not None:
             self._publish("confidence", self._outside_body(result.confidence))
         if "overlay" in self._wanted:
-            rgb = self.rgb
+            rgb = self._image.rgb
             if _size(rgb) != _size(self._labels):
                 rgb = cv2.resize(rgb, self._labels.shape[::-1], interpolation=cv2.INTER_AREA)
             self._publish("overlay", overlay(rgb, self._labels, self._serving.classes.palette, self._overlay_alpha))
@@ -158,10 +158,11 @@ class Publication:
             self._hand.at(PUBLISH)
             confidence = self._outside_body(result.confidence)
             # Points are made while the decoder's next image comes into the same memory.
-            self._points.offer(MaskedImage(self.header, self.rgb.copy(), self._labels, confidence))
+            rgb = self._image.rgb if self._image.bgr else self._image.rgb.copy()
+            self._points.offer(MaskedImage(self.header, rgb, self._labels, confidence))
         if self._health is not None:
             self._hand.at(PUBLISH)
-            self._health.look(self.rgb, self._labels, result.confidence)
+            self._health.look(self._image.rgb, self._labels, result.confidence)
 
     def _own_labels(self, result: Segmentation) -> np.ndarray:
         """The robot's labels of the model's: uint8 [H, W]."""

@@ -152,7 +152,9 @@ class Worker:
         try:
             with self._in_hand([camera for camera, _, _ in batch]):
                 self.hand.at(INFER)
-                results = segmenter.segment_together([job.rgb for _, job, _ in batch], requests)
+                images = [job.image for _, job, _ in batch]
+                pixels, bgr = [image.pixels for image in images], [image.bgr for image in images]
+                results = segmenter.segment_together(pixels, requests, bgr)
         except GivenUpError:
             raise
         except Exception as error:  # one by one each camera gets its own error, or none

@@ -128,3 +128,15 @@ def test_warm_up_gives_a_time_and_closing_closes(model: Path) -> None:
 def test_what_is_no_rgb_image_is_refused(model: Path, wrong: np.ndarray) -> None:
     with Segmenter(model) as segmenter, pytest.raises(ValueError, match=r"expected uint8 \[H, W, 3\]"):
         segmenter(wrong)
+
+
+@pytest.mark.parametrize("factor", [1, 1.6, 4])
+def test_an_image_that_is_blue_first_has_the_masks_of_the_same_image_red_first(tmp_path: Path, factor: float) -> None:
+    size = (round(factor * INPUT_SIZE[0]), round(factor * INPUT_SIZE[1]))
+    rgb = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    bgr = np.ascontiguousarray(rgb[..., ::-1])
+    with Segmenter(write_tiny_model(tmp_path / "m.onnx"), "onnxruntime") as segmenter:
+        expected, turned, other = segmenter.segment(rgb), segmenter.segment(bgr, bgr=True), segmenter.segment(bgr)
+    np.testing.assert_array_equal(turned.labels, expected.labels)
+    np.testing.assert_array_equal(turned.confidence, expected.confidence)
+    assert (other.labels != expected.labels).any()  # the model tells red from blue

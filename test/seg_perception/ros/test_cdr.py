@@ -101,11 +101,18 @@ def test_a_cut_message_is_one_clear_error():
 
 def test_the_buffer_is_kept_between_images_of_one_size():
     decoder = FrameDecoder(compressed=False)
-    first = decoder.decode(image_bytes("<", encoding="bgr8")).rgb
-    expected = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)[..., ::-1]
-    np.testing.assert_array_equal(first, expected)
-    second = decoder.decode(image_bytes("<", encoding="bgr8")).rgb
+    first = decoder.decode(image_bytes("<", encoding="mono8")).pixels
+    np.testing.assert_array_equal(first[..., 1], [[0, 1, 2], [9, 10, 11]])
+    second = decoder.decode(image_bytes("<", encoding="mono8")).pixels
     assert np.shares_memory(first, second)
-    view = decoder.decode(image_bytes("<", encoding="rgb8")).rgb
-    np.testing.assert_array_equal(view, expected[..., ::-1])
-    assert not np.shares_memory(first, view)
+
+
+@pytest.mark.parametrize(("encoding", "bgr"), [("rgb8", False), ("bgr8", True)])
+def test_colours_that_need_no_conversion_are_looked_at_in_the_message_itself(encoding, bgr):
+    serialized = image_bytes("<", encoding=encoding)
+    frame = FrameDecoder(compressed=False).decode(serialized)
+    assert np.shares_memory(frame.pixels, np.frombuffer(serialized, np.uint8))
+    assert frame.bgr == bgr
+    expected = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+    np.testing.assert_array_equal(frame.rgb, expected[..., ::-1] if bgr else expected)
+    assert frame.rgb is frame.rgb  # converted once
