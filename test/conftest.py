@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
+
+# Workers of pytest-xdist take all cores between them: a second thread of PyTorch in each would only spin, waiting for the first
+# one of another. Before anything imports PyTorch, and for the processes that tests start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell ignores SIGINT in what it starts with "&", and every process inherits that: Ctrl-C would end none of those that
 # tests start, and the tests of that would fail.
