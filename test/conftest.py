@@ -12,10 +12,12 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A shell ignores SIGINT in what it starts with "&", and every process inherits that: Ctrl-C would end none of those that
-# tests start, and the tests of that would fail.
+# A shell ignores SIGINT in what it starts with "&", nohup SIGHUP, and every process inherits that: they would end none of those
+# that tests start, and the tests of that would fail.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

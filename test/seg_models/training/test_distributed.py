@@ -137,7 +137,8 @@ SLURM = {
 
 def test_slurms_variables_say_which_process_this_is_and_who_is_the_first(alone, tmp_path, monkeypatch):
     for name in ("MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that what Lightning sets is taken back at the end, also where nothing was set
+        monkeypatch.delenv(name)
     for name, value in SLURM.items():
         monkeypatch.setenv(name, value)
     recipe = read_recipe(alone["recipe"], ["trainer.devices=2", "trainer.num_nodes=4"])

@@ -71,7 +71,8 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     around = {
         key: value
         for key, value in os.environ.items()
-        if not key.startswith(("SLURM", "TORCHELASTIC", "PL_")) and key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+        if not key.startswith(("SLURM", "TORCHELASTIC", "PL_", "MASTER_"))
+        and key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")
     }
     variables = around | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
     return subprocess.run(
