@@ -138,7 +138,7 @@ def test_an_engine_that_hangs_while_configuring_is_given_up_and_the_next_configu
     assert "6 s may be (12 x the parameter hang_timeout_s); given up" in line
     assert not change_state(ros_node, "unopened", CONFIGURE)  # hangs still, and is answered all the same
     process.make("")
-    assert set_parameter(ros_node, "unopened", "hang_timeout_s", 5.0)
+    assert set_parameter(ros_node, "unopened", "hang_timeout_s", 5.0).successful
     assert change_state(ros_node, "unopened", CONFIGURE)
     assert change_state(ros_node, "unopened", ACTIVATE)
     assert_serves(connected(ros_node, "unopened"))
