@@ -35,6 +35,8 @@ CASES = {
     "one pixel": (SMALL, 6, (1, 1)),
     "oblong cells": (PaintingGeometry((64, 96), (4, 3), (16, 32), (2, 8)), 6, (97, 203)),
     "one feature a cell": (PaintingGeometry((64, 96), (4, 6), (16, 16), (1, 1)), 6, (61, 97)),
+    "two by two features a cell": (PaintingGeometry((64, 96), (4, 6), (16, 16), (2, 2)), 6, (97, 131)),
+    "three features a cell along x": (PaintingGeometry((48, 96), (2, 4), (24, 24), (6, 3)), 6, (50, 97)),
     "many features a cell": (PaintingGeometry((64, 64), (2, 2), (32, 32), (8, 8)), 6, (64, 64)),
 }
 
