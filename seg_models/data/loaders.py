@@ -54,6 +54,7 @@ def augmentation(recipe: Recipe, mean: Sequence[float] = GREY) -> RandomScaleCro
             photometric_distortion=recipe.data.photometric_distortion,
             auto_augment=recipe.data.auto_augment,
             padding=tuple(mean),
+            recolour=recipe.data.recolour,
             camera=CameraAugmentation(**dataclasses.asdict(recipe.data.camera)),
         )
     except ValueError as error:

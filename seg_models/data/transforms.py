@@ -9,6 +9,7 @@ import numpy as np
 
 from seg_models.data.auto_augment import auto_augment
 from seg_models.data.camera import CameraAugmentation
+from seg_models.data.recolour import recolour
 from seg_models.losses import IGNORE
 
 CROP_TRIES = 10  # mmsegmentation's, for a crop in which no class fills too much
@@ -52,6 +53,7 @@ class RandomScaleCropFlip:
             the normalisation, which is the model's mean colour here. A mean with fractions makes the crop float32, so that
             exactly zero is left of it; whole numbers leave it uint8.
         camera: effects of a camera behind either change of colours.
+        recolour: probability that every surface of an image gets other colours first (see `recolour.py`).
         brightness, contrast, saturation: each factor is drawn from 1 -+ the value.
         hue_degrees: shift drawn from -+ the value.
 
@@ -71,6 +73,7 @@ class RandomScaleCropFlip:
     padding: tuple[float, ...] = GREY
     camera: CameraAugmentation = NO_CAMERA
     auto_augment: bool = False
+    recolour: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
@@ -79,6 +82,8 @@ class RandomScaleCropFlip:
             raise ValueError(f"resize is {list(self.resize)}; expected [long, short] in pixels, such as [2048, 512]")
         if not 0 < self.max_class_share <= 1:
             raise ValueError(f"max_class_share is {self.max_class_share}; expected a number above 0 and at most 1")
+        if not 0 <= self.recolour <= 1:
+            raise ValueError(f"recolour is {self.recolour:g}; expected a probability, a number in 0..1")
         if len(self.padding) != 3 or not all(0 <= value <= 255 for value in self.padding):
             raise ValueError(f"padding is {list(self.padding)}; expected three values in 0..255")
         if self.auto_augment and self.photometric_distortion:
@@ -108,11 +113,13 @@ class RandomScaleCropFlip:
         crop[:] = self.padding
         if inside.any():  # a sliver of less than a pixel may miss all of them
             rows, columns = extent(inside.any(1)), extent(inside.any(0))
-            crop[rows, columns] = self.change_colours(image[rows, columns], generator)
+            crop[rows, columns] = self.change_colours(image[rows, columns], labels[rows, columns], generator)
         return crop, labels
 
-    def change_colours(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """What of the image is in the crop, uint8 (h, w, 3) -> the same size and type with other colours."""
+    def change_colours(self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """What of the image and labels is in the crop, uint8 (h, w, 3) and (h, w) -> the image with other colours."""
+        if self.recolour > 0 and generator.random() < self.recolour:
+            image = recolour(image, labels, generator)
         if self.auto_augment:
             image = auto_augment(image, generator)
         else:

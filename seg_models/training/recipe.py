@@ -82,6 +82,9 @@ class DataRecipe:
     auto_augment: bool = (
         False  # AutoAugment's changes of colours instead (Superpixel Transformer); nothing is moved by it
     )
+    # Probability that every surface of a training image gets other colours, before the change of colours (`data/recolour.py`):
+    # for rendered images, whose materials are few.
+    recolour: float = 0.0
     camera: CameraRecipe = field(default_factory=CameraRecipe)  # after the change of colours
     batch_size: Annotated[int, Range(1, 65_536)] = 8  # of each process
     workers: Annotated[int, Range(0, 256)] = 2
