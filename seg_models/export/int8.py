@@ -137,6 +137,7 @@ def quantized_nodes(graph: onnx.GraphProto) -> list[str]:
     # A layer's weights are one matrix, or filters; constants that differ from place to place are none.
     weights = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2 or tensor.name in filters}
     kept = score_outputs(graph) | position_outputs(graph) | stem_outputs(graph) | last_products(graph)
+    kept |= constant_outputs(graph)  # engines compute them once
     return [
         node.name
         for node in graph.node
@@ -145,6 +146,16 @@ def quantized_nodes(graph: onnx.GraphProto) -> list[str]:
         and node.input[0] not in weights
         and not kept.intersection(node.output)
     ]
+
+
+def constant_outputs(graph: onnx.GraphProto) -> set[str]:
+    """What follows from constants alone. The nodes come in an order in which they can be computed."""
+    known = {tensor.name for tensor in graph.initializer}
+    found: set[str] = set()
+    for node in graph.node:
+        if all(not name or name in known or name in found for name in node.input):
+            found.update(node.output)
+    return found
 
 
 def only_for(graph: onnx.GraphProto, chosen: Sequence[str]) -> None:

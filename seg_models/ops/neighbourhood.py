@@ -14,6 +14,8 @@ raster order (dy, dx) = (-1,-1), (-1,0) ... (1,1).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -64,8 +66,40 @@ def mean_of_blocks(rows: Tensor, grid: Grid, side: int) -> Tensor:
     """
     if grid[0] % side or grid[1] % side:
         raise ValueError(f"grid {grid[0]}x{grid[1]} is not a whole number of {side}x{side} blocks")
-    blocks = rows.reshape(-1, grid[0] // side, side, grid[1] // side, side, rows.shape[-1])
-    return blocks.mean(dim=(2, 4)).flatten(1, 2)
+    features = rows.reshape(-1, *grid, rows.shape[-1])
+    # A sum of slices: engines reduce two axes at once a number at a time.
+    total = sum(features[:, y::side, x::side] for y in range(side) for x in range(side))
+    assert isinstance(total, Tensor)
+    return (total / side**2).flatten(1, 2)
+
+
+def among_means(blocks: Iterable[Callable[[Tensor], Tensor]], rows: Tensor, grid: Grid, side: int) -> Tensor:
+    """Residual blocks among the means of side x side superpixels; each superpixel gets what its mean has gained.
+
+    Args:
+        blocks: each (B, M, D) -> (B, M, D), one after another.
+        rows: (B, R*C, D) in raster order.
+        grid: (R, C).
+        side: 1 for the superpixels themselves.
+
+    Returns:
+        (B, R*C, D).
+
+    Raises:
+        ValueError: see `mean_of_blocks`.
+    """
+    means = rows if side == 1 else mean_of_blocks(rows, grid, side)
+    passed = means
+    for block in blocks:
+        passed = block(passed)
+    return passed if side == 1 else rows + to_blocks(passed - means, grid, side)
+
+
+def to_blocks(means: Tensor, grid: Grid, side: int) -> Tensor:
+    """Hand what blocks of side x side superpixels have to each of them: (B, R*C / side^2, D) -> (B, R*C, D), raster orders."""
+    rows, cols = grid[0] // side, grid[1] // side
+    blocks = means.reshape(-1, rows, 1, cols, 1, means.shape[-1])
+    return blocks.expand(-1, -1, side, -1, side, -1).reshape(-1, grid[0] * grid[1], means.shape[-1])
 
 
 def shift_to_owner(partial: Tensor, fill: float) -> Tensor:

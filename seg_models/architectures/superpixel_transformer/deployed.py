@@ -45,12 +45,12 @@ if TYPE_CHECKING:
 
 
 class PixelFeatures(nn.Module):
-    """III-A: the backbone's stages -> I^0 and I^0 + position, each (B, N, P, D)."""
+    """III-A: the backbone's stages -> I^0 and I^0 + position in blocks of cells, each (B, M, P, D)."""
 
-    def __init__(self, model: SuperpixelTransformer) -> None:
+    def __init__(self, model: SuperpixelTransformer, near: Neighbours) -> None:
         super().__init__()
         self.hypercolumn = copy.deepcopy(model.hypercolumn)
-        self.grid, self.cell = model.superpixel_grid, model.feature_cell
+        self.grid, self.cell = near.blocks, near.cell
         self.size = (self.grid[0] * self.cell[0], self.grid[1] * self.cell[1])
         self.position: Tensor
         self.register_buffer("position", model.pixel_position.detach().clone())  # at its own, small size
@@ -60,7 +60,7 @@ class PixelFeatures(nn.Module):
         return features, features + self.in_cells(resize_grid(self.position, self.size))
 
     def in_cells(self, features: Tensor) -> Tensor:
-        """(B, D, h, w) -> (B, N, P, D). The channels go last first: what a convolution leaves in memory is often so already."""
+        """(B, D, h, w) -> (B, M, P, D). The channels go last first: what a convolution leaves in memory is often so already."""
         (rows, cols), (h, w), channels = self.grid, self.cell, features.shape[1]
         blocks = features.permute(0, 2, 3, 1).reshape(-1, rows, h, cols, w * channels)
         return blocks.transpose(2, 3).reshape(-1, rows * cols, h * w, channels)
@@ -81,18 +81,18 @@ class Association(nn.Module):
     def forward(self, features: Tensor, superpixels: Tensor, updates: list[tuple[Tensor, Tensor]]) -> Tensor:
         """
         Args:
-            features: I^0, (B, N, P, D).
+            features: I^0, (B, M, P, D).
             superpixels: S^n, (B, N, D).
             updates: of each layer, see `FoldedCrossAttention`.
 
         Returns:
             (B, N, P, 9), BORDER outside the grid.
         """
-        near = self.near.of_cells(superpixels * (self.gain * superpixels.shape[-1] ** -0.5))  # (B, N, 9, D)
-        logits = near @ features.transpose(-1, -2)  # (B, N, 9, P)
+        near = self.near.of_blocks(superpixels * (self.gain * superpixels.shape[-1] ** -0.5))  # (B, M, W, D)
+        logits = near @ features.transpose(-1, -2)  # (B, M, W, P)
         for weights, values in updates:
             logits = logits + (near @ values.transpose(-1, -2)) @ weights
-        return logits.masked_fill(self.near.outside, nb.BORDER).transpose(-1, -2)
+        return self.near.of_pixels(logits)
 
 
 class DeployedSuperpixelTransformer(AssociationModel):
@@ -109,8 +109,8 @@ class DeployedSuperpixelTransformer(AssociationModel):
         super().__init__(model.num_classes, model.image_size)
         self.normalization, self.stride = model.normalization, model.stride
         self.superpixel_grid, self.cell, self.feature_cell = model.superpixel_grid, model.cell, model.feature_cell
-        self.backbone, self.hypercolumn = copy.deepcopy(model.backbone), PixelFeatures(model)
-        self.near = Neighbours(self.superpixel_grid, model.queries)
+        self.near = Neighbours(self.superpixel_grid, self.feature_cell, model.queries)
+        self.backbone, self.hypercolumn = copy.deepcopy(model.backbone), PixelFeatures(model, self.near)
         self.queries: Tensor
         self.register_buffer("queries", model.queries.detach().flatten(2).mT.clone())  # (1, N, D)
         position = resize_grid(model.superpixel_position, self.superpixel_grid).flatten(2).transpose(1, 2)
@@ -118,9 +118,9 @@ class DeployedSuperpixelTransformer(AssociationModel):
             FoldedCrossAttention(cast("LocalDualPathCrossAttention", layer), self.near, position, constant)
             for layer, constant in zip(model.cross_attention, chain([self.queries], repeat(None)), strict=False)
         )
+        self.self_attention_pool = model.self_attention_pool
         self.self_attention = nn.ModuleList(
-            FoldedSelfAttention(cast("SelfAttentionBlock", block), self.superpixel_grid)
-            for block in model.self_attention
+            FoldedSelfAttention(cast("SelfAttentionBlock", block)) for block in model.self_attention
         )
         self.hard_pixel_fraction = model.hard_pixel_fraction
         self.association, self.classifier = Association(self.near, model.score_gain), copy.deepcopy(model.classifier)
@@ -137,7 +137,7 @@ class DeployedSuperpixelTransformer(AssociationModel):
                 f"image of {image.shape[-2]}x{image.shape[-1]}; the deployed form takes {self.image_size[0]}x"
                 f"{self.image_size[1]} only, the trained model any size"
             )
-        features, pixels = self.hypercolumn(self.backbone(pad_to_stride(image, self.stride)))  # (B, N, P, D)
+        features, pixels = self.hypercolumn(self.backbone(pad_to_stride(image, self.stride)))  # (B, M, P, D)
         superpixels = self.queries
         updates: list[tuple[Tensor, Tensor]] = []
         for layer in self.cross_attention:
@@ -146,8 +146,7 @@ class DeployedSuperpixelTransformer(AssociationModel):
             superpixels, weights, values = layer(superpixels, pixels)
             updates.append((weights, values))
         tokens = superpixels if updates else superpixels.expand(features.shape[0], -1, -1)
-        for block in self.self_attention:
-            tokens = block(tokens)
+        tokens = nb.among_means(self.self_attention, tokens, self.superpixel_grid, self.self_attention_pool)
         logits, scores = self.association(features, superpixels, updates), self.classifier(tokens)
         return logits.unflatten(1, self.superpixel_grid), scores.unflatten(1, self.superpixel_grid)
 

@@ -35,44 +35,103 @@ def weights_of(mlp: nn.Sequential) -> tuple[Tensor, Tensor]:
 
 
 class Neighbours(nn.Module):
-    """Constant indices of the 3x3 neighbourhood: every gather in the graph is one Gather with a constant index.
+    """Constant indices of the neighbourhoods of blocks: every gather in the graph is one Gather with a constant index.
 
-    Neighbours outside the grid stand for the nearest one inside; `border` takes them out of a softmax.
+    A block is b x b cells that are attended from and to together: M = N / b^2 blocks, of P * b^2 pixels, with a window of
+    W = (b + 2)^2 superpixels around each. With b = 1 it is the 3x3 neighbourhood of a cell. Cells of few pixels are better off
+    in blocks of four: 16 superpixels are gathered for them in place of 36, and one product of matrices is worth doing where
+    four were tiny. What a pixel must not see of its block's window, the mask takes out of a softmax.
+
+    Superpixels outside the grid stand for the nearest one inside; the mask takes them out, too.
+
+    Args:
+        grid: (R, C) of the superpixels.
+        cell: (h, w) of a cell in pixel features.
+        like: of whose type and device the mask is.
     """
 
     near: Tensor
     giver: Tensor
-    border: Tensor
+    mask: Tensor
+    own: Tensor
     outside: Tensor
 
-    def __init__(self, grid: nb.Grid, like: Tensor) -> None:
+    def __init__(self, grid: nb.Grid, cell: nb.Cell, like: Tensor) -> None:
         super().__init__()
         rows, cols = grid
-        self.count = rows * cols
-        r, c = torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing="ij")
-        dy, dx = torch.tensor(nb.OFFSETS).unbind(1)
-        near_r, near_c = r.reshape(-1, 1) + dy, c.reshape(-1, 1) + dx  # (N, 9)
+        self.side = side = block_side(grid, cell)
+        self.blocks = (rows // side, cols // side)
+        self.grid, self.cell, self.window = grid, (cell[0] * side, cell[1] * side), (side + 2) ** 2
+        self.count = self.blocks[0] * self.blocks[1]
+        top, left = torch.meshgrid(*(torch.arange(n) * side for n in self.blocks), indexing="ij")
+        dy, dx = torch.meshgrid(torch.arange(side + 2), torch.arange(side + 2), indexing="ij")  # in the window
+        near_r, near_c = top.reshape(-1, 1) + dy.reshape(-1) - 1, left.reshape(-1, 1) + dx.reshape(-1) - 1  # (M, W)
         near = near_r.clamp(0, rows - 1) * cols + near_c.clamp(0, cols - 1)
         outside = (near_r != near_r.clamp(0, rows - 1)) | (near_c != near_c.clamp(0, cols - 1))
-        # Cell j's partial result for its neighbour o belongs to superpixel j + OFFSETS[o]: superpixel i finds it in the
-        # cell i - OFFSETS[o], its neighbour 8 - o. Where that lies outside, the same slot is empty in cell i itself.
-        slot, cell = torch.arange(9), torch.arange(self.count).reshape(-1, 1)
-        giver = torch.where(outside, cell * 9 + slot, near * 9 + 8 - slot).flip(1)
+        y, x = torch.meshgrid(torch.arange(self.cell[0]), torch.arange(self.cell[1]), indexing="ij")
+        y, x = y.reshape(-1), x.reshape(-1)  # (b^2 P) pixels of a block
+        dy, dx = dy.reshape(-1, 1), dx.reshape(-1, 1)
+        reach = ((dy - y // cell[0] - 1).abs() <= 1) & ((dx - x // cell[1] - 1).abs() <= 1)  # (W, b^2 P)
+        hidden = outside[..., None] if side == 1 else outside[..., None] | ~reach
+        # Each pixel's nine among the window's scores of its block, cell by cell: (b^2, P, 9).
+        u, v, py, px, o = torch.meshgrid(*map(torch.arange, (side, side, cell[0], cell[1], 9)), indexing="ij")
+        seen = (u + o // 3) * (side + 2) + v + o % 3
+        own = seen * y.numel() + (u * cell[0] + py) * self.cell[1] + v * cell[1] + px
+        # (N, 9): the same for a whole cell.
+        r, c = torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing="ij")
+        oy, ox = torch.tensor(nb.OFFSETS).unbind(1)
+        around_r, around_c = r.reshape(-1, 1) + oy, c.reshape(-1, 1) + ox
+        beyond = (around_r != around_r.clamp(0, rows - 1)) | (around_c != around_c.clamp(0, cols - 1))
         self.register_buffer("near", near.flatten())  # of N rows
-        self.register_buffer("giver", giver.flatten())  # of N * 9 rows
-        self.register_buffer(
-            "border", torch.zeros(self.count, 9, 1).masked_fill(outside[..., None], nb.BORDER).to(like)
-        )
-        self.register_buffer("outside", outside[..., None])  # (N, 9, 1)
+        self.register_buffer("giver", givers(near, outside, rows * cols).flatten())  # of M * W rows
+        self.register_buffer("mask", torch.zeros(hidden.shape).masked_fill(hidden, nb.BORDER).to(like))
+        self.register_buffer("own", own.flatten())
+        self.register_buffer("outside", beyond[:, None])  # (N, 1, 9)
 
-    def of_cells(self, grid: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, 9, D)."""
-        return grid.index_select(1, self.near).reshape(-1, self.count, 9, grid.shape[-1])
+    def of_blocks(self, grid: Tensor) -> Tensor:
+        """(B, N, D) -> (B, M, W, D)."""
+        return grid.index_select(1, self.near).reshape(-1, self.count, self.window, grid.shape[-1])
 
     def to_owners(self, partial: Tensor) -> Tensor:
-        """Partial results of cells for their neighbours (B, N, 9, D) -> of superpixels from their cells, (B, N, 9, D)."""
+        """Partial results of blocks for their windows (B, M, W, D) -> of superpixels, from each of G blocks, (B, N, G, D)."""
+        superpixels = self.grid[0] * self.grid[1]
         rows = partial.flatten(1, 2).index_select(1, self.giver)
-        return rows.reshape(-1, self.count, 9, partial.shape[-1])
+        return rows.reshape(-1, superpixels, self.giver.shape[0] // superpixels, partial.shape[-1])
+
+    def of_pixels(self, scores: Tensor) -> Tensor:
+        """Scores of blocks for their windows (B, M, W, b^2 P) -> of pixels for their nine, (B, N, P, 9), BORDER outside."""
+        if self.side == 1:
+            return scores.transpose(-1, -2).masked_fill(self.outside, nb.BORDER)
+        (rows, cols), side = self.blocks, self.side
+        nine = scores.flatten(2).index_select(2, self.own)  # (B, M, b * b * P * 9)
+        nine = nine.reshape(-1, rows, cols, side, nine.shape[-1] // side).transpose(2, 3)  # (B, R/b, b, C/b, b * P * 9)
+        return nine.reshape(-1, self.outside.shape[0], nine.shape[-1] // side // 9, 9).masked_fill(
+            self.outside, nb.BORDER
+        )
+
+
+def block_side(grid: nb.Grid, cell: nb.Cell) -> int:
+    """b: 2 for cells of up to four pixels on a grid of whole blocks, where a window costs less than four neighbourhoods."""
+    return 2 if cell[0] * cell[1] <= 4 and not (grid[0] % 2 or grid[1] % 2) else 1
+
+
+def givers(near: Tensor, outside: Tensor, superpixels: int) -> Tensor:
+    """For each superpixel the slots (block, place in its window) that are its own, int64 (N, G).
+
+    Superpixels at the grid's edge have fewer; what is missing of G is a slot outside the grid, whose results are empty.
+
+    Args:
+        near: superpixel of each slot, (M, W).
+        outside: whether it stands for one outside the grid, (M, W).
+        superpixels: N.
+    """
+    slots: list[list[int]] = [[] for _ in range(superpixels)]
+    for slot, (owner, is_outside) in enumerate(zip(near.flatten().tolist(), outside.flatten().tolist(), strict=True)):
+        if not is_outside:
+            slots[owner].append(slot)
+    most = max(map(len, slots))
+    empty = outside.flatten().nonzero()[:1].flatten().tolist()
+    return torch.tensor([mine + empty * (most - len(mine)) for mine in slots])
 
 
 class SuperpixelSide(nn.Module):
@@ -117,13 +176,15 @@ class FoldedCrossAttention(nn.Module):
         super().__init__()
         self.near, self.heads = near, layer.heads
         side = SuperpixelSide(layer, position)
-        self.side = side if constant is None else None
         self.query: Tensor
         self.key: Tensor
         self.value: Tensor
-        if constant is not None:
-            for name, rows in zip(("query", "key", "value"), side(constant), strict=True):
-                self.register_buffer(name, rows)
+        rows = () if constant is None else side(constant)
+        # An engine computes what follows from constants when it loads a file; the file has what is fewer numbers.
+        is_folded = constant is not None and sum(x.numel() for x in rows) <= sum(x.numel() for x in side.parameters())
+        self.side = None if is_folded else side
+        for name, values in zip(("query", "key", "value"), rows if is_folded else (), strict=False):
+            self.register_buffer(name, values)
         self.pixel_query, self.pixel_key, self.pixel_value = (
             linear(weights_of(mlp)[0]) for mlp in (layer.pixel_query, layer.pixel_key, layer.pixel_value)
         )
@@ -135,28 +196,34 @@ class FoldedCrossAttention(nn.Module):
         """
         Args:
             superpixels: S^{t-1}, (B, N, D).
-            pixels: I^{t-1} + position, (B, N, P, D).
+            pixels: I^{t-1} + position of M blocks, (B, M, P, D).
 
         Returns:
-            S^t (B, N, D), and the two factors of the update of the pixels: weights (B, N, 9 * H, P) and the values of the
-            cells' neighbours (B, N, 9 * H, D).
+            S^t (B, N, D), and the two factors of the update of the pixels: weights (B, M, W * H, P) and the values of the
+            blocks' windows (B, M, W * H, D).
         """
         query, key, value = (self.query, self.key, self.value) if self.side is None else self.side(superpixels)
         near, heads, width = self.near, self.heads, superpixels.shape[-1]
-        border = near.border.repeat_interleave(heads, 1)  # (N, 9 * H, 1)
-        # Pixels come last: a cell's scores are rows that the processor's vectors fit, and both softmaxes go down or along them.
-        query, key, value = (near.of_cells(x).reshape(-1, near.count, 9 * heads, width) for x in (query, key, value))
+        window = near.window
+        # Pixels come last: a block's scores are rows that the processor's vectors fit, and both softmaxes go down or along them.
+        query, key, value = (
+            near.of_blocks(x).reshape(-1, near.count, window * heads, width) for x in (query, key, value)
+        )
         # Eq. 4: each pixel over its nine superpixels.
-        scores = key @ self.pixel_query(pixels).relu().transpose(-1, -2)  # (B, N, 9 * H, P)
-        weights = (scores + border).unflatten(2, (9, heads)).softmax(dim=2).flatten(2, 3)
+        scores = key @ self.pixel_query(pixels).relu().transpose(-1, -2)  # (B, M, W * H, P)
+        weights = self.masked(scores).unflatten(2, (window, heads)).softmax(dim=2).flatten(2, 3)
         # Eq. 3: each superpixel over the pixels of nine cells, as in `attend_superpixels_to_pixels`.
-        scores = query @ self.pixel_key(pixels).relu().transpose(-1, -2) + border  # (B, N, 9 * H, P)
-        owner_max = near.to_owners(scores.amax(dim=-1).unflatten(-1, (9, heads))).amax(dim=2)  # (B, N, H)
-        parts = (scores - near.of_cells(owner_max).flatten(2).unsqueeze(-1)).exp()
-        total = near.to_owners(parts.sum(dim=-1).unflatten(-1, (9, heads))).sum(dim=2)  # (B, N, H)
-        mean = (parts @ self.pixel_value(pixels).relu()).reshape(-1, near.count, 9, heads * width)
+        scores = self.masked(query @ self.pixel_key(pixels).relu().transpose(-1, -2))  # (B, M, W * H, P)
+        owner_max = near.to_owners(scores.amax(dim=-1).unflatten(-1, (window, heads))).amax(dim=2)  # (B, N, H)
+        parts = (scores - near.of_blocks(owner_max).flatten(2).unsqueeze(-1)).exp()
+        total = near.to_owners(parts.sum(dim=-1).unflatten(-1, (window, heads))).sum(dim=2)  # (B, N, H)
+        mean = (parts @ self.pixel_value(pixels).relu()).reshape(-1, near.count, window, heads * width)
         mean = near.to_owners(mean).sum(dim=2).unflatten(-1, (heads, -1)) / total.unsqueeze(-1)  # (B, N, H, D)
         return superpixels + self.superpixel_out(mean.flatten(-2)), weights, value
+
+    def masked(self, scores: Tensor) -> Tensor:
+        """(B, M, W * H, P) -> the same, without weight in a softmax where a superpixel is not of a pixel's nine."""
+        return scores + self.near.mask.repeat_interleave(self.heads, 1)
 
 
 class FoldedSelfAttention(nn.Module):
@@ -164,12 +231,10 @@ class FoldedSelfAttention(nn.Module):
 
     Args:
         block: as trained.
-        grid: (R, C) of the superpixels.
     """
 
-    def __init__(self, block: SelfAttentionBlock, grid: nb.Grid) -> None:
+    def __init__(self, block: SelfAttentionBlock) -> None:
         super().__init__()
-        self.grid, self.pool = grid, block.pool
         self.heads, self.eps1, self.eps2 = block.heads, block.norm1.eps, block.norm2.eps
         width = block.out.weight.shape[0]
 
@@ -186,10 +251,9 @@ class FoldedSelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, D)."""
         normed = F.layer_norm(x, x.shape[-1:], eps=self.eps1)
-        memory = nb.mean_of_blocks(normed, self.grid, self.pool) if self.pool > 1 else normed  # (B, M, D)
         q, k, v = (
-            layer(rows).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for layer, rows in ((self.query, normed), (self.key, memory), (self.value, memory))
+            layer(normed).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
         )
         attended = (q @ k.transpose(-1, -2)).softmax(dim=-1) @ v  # (B, H, N, D/H)
         x = x + self.out(attended.transpose(1, 2).flatten(-2))

@@ -116,13 +116,11 @@ class SelfAttentionBlock(nn.Module):
 
     Args:
         width, heads, hidden: D, H and the hidden width of the feed-forward.
-        pool: superpixels along each side whose mean key and value is attended to, see `SuperpixelTransformer`.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int, pool: int = 1) -> None:
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
         self.heads = heads
-        self.pool = pool
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
@@ -130,19 +128,11 @@ class SelfAttentionBlock(nn.Module):
             nn.Linear(width, hidden, bias=False), nn.GELU(), nn.Linear(hidden, width, bias=False)
         )
 
-    def forward(self, x: Tensor, grid: nb.Grid) -> Tensor:
-        """(B, N, D) of a grid of R x C = N superpixels -> (B, N, D)."""
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
         batch, count, width = x.shape
-        normed = self.norm1(x)
-        if self.pool == 1:
-            qkv = self.qkv(normed).reshape(batch, count, 3, self.heads, width // self.heads)
-            q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, D/H)
-        else:
-            # A mean of keys is the key of the mean: the linears see M = N / pool^2 rows.
-            of_query, *of_memory = self.qkv.weight.chunk(3)
-            memory = nb.mean_of_blocks(normed, grid, self.pool)  # (B, M, D)
-            q = F.linear(normed, of_query).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, N, D/H)
-            k, v = (F.linear(memory, w).unflatten(-1, (self.heads, -1)).transpose(1, 2) for w in of_memory)
+        qkv = self.qkv(self.norm1(x)).reshape(batch, count, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, D/H)
         attended = F.scaled_dot_product_attention(q, k, v)  # (B, H, N, D/H)
         x = x + self.out(attended.transpose(1, 2).reshape(batch, count, width))
         return x + self.feed_forward(self.norm2(x))
@@ -175,9 +165,9 @@ class SuperpixelTransformer(AssociationModel):
             round to their six parameter counts, and where "mlp" meets ADE20K's printed cost (Table II), it overshoots
             that of Cityscapes by 6 %, which "linear" stays 12 % below. The default is the cheaper one, and commutes with the
             resizing: 223 instead of 268 G for ResNet-50 at 1024x2048.
-        self_attention_pool: the self-attention's keys and values are means over so many superpixels along each side. 1: every
-            superpixel, as in the paper. Not the paper's: with many superpixels the softmaxes cost more than all the rest of the
-            decoder, and fall by the square of it.
+        self_attention_pool: self-attention is among the means of so many superpixels along each side, and each superpixel gets
+            what its mean has gained. 1: among the superpixels, as in the paper. Not the paper's: four times the superpixels
+            make four times the linear layers and sixteen times the softmaxes, which then cost more than all the rest.
         scale_scores: divide the scores of eq. 3, 4 and 5 by the root of their channels, as attention does elsewhere; they
             are printed without. The default keeps the softmaxes from being one-hot at the start of a training.
 
@@ -255,9 +245,9 @@ class SuperpixelTransformer(AssociationModel):
             for _ in range(cross_attention_layers)
         )
         self.score_gain = score_gain(width, scale_scores)  # of eq. 5
+        self.self_attention_pool = self_attention_pool
         self.self_attention = nn.ModuleList(
-            SelfAttentionBlock(width, self_attention_heads, feed_forward_width, self_attention_pool)
-            for _ in range(self_attention_layers)
+            SelfAttentionBlock(width, self_attention_heads, feed_forward_width) for _ in range(self_attention_layers)
         )
         self.classifier = nn.Linear(width, num_classes)
         self.superpixel_grid = (rows, cols)
@@ -314,7 +304,6 @@ class SuperpixelTransformer(AssociationModel):
 
     def classify(self, superpixels: Tensor) -> Tensor:
         """III-C: (B, R, C, D) -> class scores C_i, (B, R, C, K)."""
-        x = superpixels.flatten(1, 2)  # (B, N, D)
-        for block in self.self_attention:
-            x = block(x, superpixels.shape[1:3])
-        return self.classifier(x).unflatten(1, superpixels.shape[1:3])
+        grid = (superpixels.shape[1], superpixels.shape[2])
+        x = nb.among_means(self.self_attention, superpixels.flatten(1, 2), grid, self.self_attention_pool)  # (B, N, D)
+        return self.classifier(x).unflatten(1, grid)

@@ -145,3 +145,11 @@ def test_means_of_blocks_are_those_of_average_pooling():
     torch.testing.assert_close(nb.mean_of_blocks(rows, (4, 6), 2), expected, rtol=0, atol=1e-6)  # sums of four in float32
     with pytest.raises(ValueError, match="grid 4x6 is not a whole number of 3x3 blocks"):
         nb.mean_of_blocks(rows, (4, 6), 3)
+
+
+def test_what_blocks_have_goes_to_each_of_their_superpixels():
+    means = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0))
+    given = nb.to_blocks(means, (4, 6), 2)
+    expected = F.interpolate(means.mT.unflatten(-1, (2, 3)), scale_factor=2, mode="nearest").flatten(2).mT
+    assert torch.equal(given, expected)
+    torch.testing.assert_close(nb.mean_of_blocks(given, (4, 6), 2), means, rtol=0, atol=1e-6)  # sums of four in float32

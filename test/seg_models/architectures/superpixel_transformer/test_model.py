@@ -9,6 +9,7 @@ from seg_models.architectures.superpixel_transformer.learned_grid import resize_
 from seg_models.architectures.superpixel_transformer.model import Hypercolumn, SelfAttentionBlock, SuperpixelTransformer
 from seg_models.backbones.conv import BackboneError, conv_backbone
 from seg_models.build import ModelError, build_model
+from seg_models.ops import neighbourhood as nb
 from seg_models.ops import neighbourhood_reference as reference
 from seg_models.prediction import Prediction
 
@@ -177,13 +178,15 @@ def test_with_a_loss_stride_training_paints_the_middle_of_each_square_and_scores
         tiny(loss_stride=3)
 
 
-def test_pooled_self_attention_is_the_papers_where_the_superpixels_of_a_block_are_alike():
-    """A softmax over four equal keys each is one over the four's key; the weights are the same ones."""
+def test_self_attention_of_means_is_the_papers_for_superpixels_that_are_alike_and_keeps_what_differs():
     torch.manual_seed(0)
-    whole, pooled = SelfAttentionBlock(16, 4, 32), SelfAttentionBlock(16, 4, 32, pool=2)
-    pooled.load_state_dict(whole.state_dict())
-    alike = torch.randn(2, 2, 3, 16).repeat_interleave(2, 1).repeat_interleave(2, 2).flatten(1, 2)  # (B, 4 * 6, D)
+    block = SelfAttentionBlock(16, 4, 32)
+    coarse = torch.randn(2, 2 * 3, 16)
+    alike = nb.to_blocks(coarse, (4, 6), 2)  # (B, 4 * 6, D)
     other = torch.randn(2, 24, 16)
+    other = other - nb.to_blocks(nb.mean_of_blocks(other, (4, 6), 2), (4, 6), 2)  # of blocks whose means are 0
     with torch.no_grad():
-        torch.testing.assert_close(pooled(alike, (4, 6)), whole(alike, (4, 6)), rtol=0, atol=1e-5)  # sums in another order
-        assert not torch.allclose(pooled(other, (4, 6)), whole(other, (4, 6)), atol=1e-3)
+        passed = nb.among_means([block, block], alike, (4, 6), 2)
+        torch.testing.assert_close(passed, nb.to_blocks(block(block(coarse)), (4, 6), 2), rtol=0, atol=1e-5)  # sums of four
+        torch.testing.assert_close(nb.among_means([block, block], alike + other, (4, 6), 2), passed + other, rtol=0, atol=1e-5)
+        assert torch.equal(nb.among_means([block, block], coarse, (2, 3), 1), block(block(coarse)))
