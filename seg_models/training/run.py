@@ -13,6 +13,7 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from seg_models.architectures.superpixel_transformer.learned_grid import fit_learned_grid
 from seg_models.atomic_file import whole_file
 from seg_models.backbones.conv import ConvBackbone
 from seg_models.build import build_from_recipe, outline_from_recipe
@@ -134,6 +135,8 @@ def train(
 def start_from(task: SegmentationTask, path: Path) -> None:
     """Take the weights of a checkpoint of the same model; of its trained form, too, for one that learns in 8 bits.
 
+    Learned grids, such as a Superpixel Transformer's queries, may be of another size, as for finer superpixels.
+
     Raises:
         CheckpointError: unreadable, or of another model.
     """
@@ -145,8 +148,10 @@ def start_from(task: SegmentationTask, path: Path) -> None:
         plain.load_state_dict(start.weights)
         task.model.load_state_dict(quantize(plain, layers).state_dict())
         return
-    check_fit(start.weights, task.model.state_dict(), type(task.model).__name__, str(path))
-    task.model.load_state_dict(start.weights)
+    own = task.model.state_dict()
+    weights = {key: fit_learned_grid(value, own.get(key)) for key, value in start.weights.items()}
+    check_fit(weights, own, type(task.model).__name__, str(path), original=start.weights)
+    task.model.load_state_dict(weights)
 
 
 def check_quantization(recipe: Recipe, is_trained: bool) -> None:

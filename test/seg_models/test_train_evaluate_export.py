@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 import yaml
 
 from seg_models import evaluate, train
@@ -84,6 +85,20 @@ def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nowhere(run, tmp_p
     assert "already holds a run" in capsys.readouterr().err
     assert train.main(["--config", str(run["recipe"]), "--out", str(tmp_path), "--resume"]) == 2
     assert "nothing to resume" in capsys.readouterr().err
+
+
+def test_a_run_starts_from_one_with_coarser_superpixels(run, tmp_path, capsys):
+    arguments = ["--config", str(run["recipe"]), "--init-from", str(run["checkpoint"])]
+    finer = ["model.options.superpixel_stride=16", "optimizer.lr=1e-12", "schedule.steps=1"]  # a step that changes nothing
+    assert train.main([*arguments, "--out", str(tmp_path / "finer"), *finer, "schedule.warmup_steps=0"]) == 0
+    coarse, fine = (read_trained(path).weights for path in (run["checkpoint"], tmp_path / "finer/last.ckpt"))
+    assert fine["queries"].shape == (1, 32, 4, 6)
+    torch.testing.assert_close(fine["queries"], F.interpolate(coarse["queries"], scale_factor=2, mode="bilinear"))
+    torch.testing.assert_close(fine["classifier.weight"], coarse["classifier.weight"])
+    wider = [*arguments, "--out", str(tmp_path / "wider"), "model.options.width=64"]
+    assert train.main(wider) == 2
+    assert "queries is (1, 32, 2, 3), expected (1, 64, 2, 3)" in capsys.readouterr().err
+    assert not (tmp_path / "wider").exists()
 
 
 def test_a_run_that_cannot_be_optimised_stops_before_anything_is_made(run, tmp_path, capsys):
