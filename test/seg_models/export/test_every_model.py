@@ -27,7 +27,7 @@ from seg_models.data.rooms.bag import IMAGE_TOPIC, STORE
 from seg_models.export.checks import TOLERANCES
 from seg_models.export.deployment_file import Origin, export_onnx
 from seg_models.export.errors import ExportError
-from seg_models.export.int8 import Int8Error, closeness, last_products, to_int8
+from seg_models.export.int8 import Int8Error, closeness, constant_outputs, last_products, quantized_nodes, to_int8
 from seg_models.ops import neighbourhood as nb
 from seg_onnx.half_precision import HalfPrecisionError, half_tensor, score_outputs, stem_outputs, to_half
 from seg_perception.engines.tensorrt.agreement import masks
@@ -49,6 +49,12 @@ SHAPE = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "superpixel_transformer": ("superpixel_transformer", {}),
     "superpixel_transformer, labels": ("superpixel_transformer", {}),
+    # Blocks of cells, self-attention among means, and constants that are left to the engine, since there are more superpixels
+    # than channels.
+    "superpixel_transformer, fine": (
+        "superpixel_transformer",
+        {"superpixel_stride": 16, "self_attention_pool": 2, "width": 8},
+    ),
     "linear, BEiT": ("linear", {"backbone": "beit_base_patch16_224"}),
     "segmenter": ("segmenter", {}),
     "regproxy, distilled": (
@@ -254,6 +260,25 @@ def test_first_two_convolutions_stay_in_float32():
         }
     """)
     assert stem_outputs(graph) == {"x", "a", "b", "c", "d"}
+
+
+def test_what_follows_from_constants_is_no_layer_to_quantise():
+    graph = onnx.parser.parse_graph("""
+        net (float[1,4,2] x) => (float[1,4,2] out)
+        <float[1,1,2] queries = {1, 2}, float[1,1,2] position = {3, 4}, float[2,2] w = {1, 2, 3, 4},
+         float[2,2] v = {1, 2, 3, 4}> {
+            sum = Add(queries, position)
+            query = MatMul(sum, w)
+            pixels = MatMul(x, v)
+            turned = Transpose<perm = [0, 2, 1]>(query)
+            scores = MatMul(pixels, turned)
+            out = MatMul(scores, query)
+        }
+    """)
+    for number, node in enumerate(graph.node):
+        node.name = f"node {number}: {node.output[0]}"
+    assert constant_outputs(graph) == {"sum", "query", "turned"}
+    assert quantized_nodes(graph) == ["node 2: pixels"]
 
 
 def test_product_under_a_norm_over_the_classes_stays_in_float32():
