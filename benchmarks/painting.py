@@ -36,7 +36,7 @@ from seg_perception.painting import Painter
 from seg_perception.painting_geometry import PaintingGeometry
 
 README = Path(__file__).parent / "README.md"
-ROBOT = PaintingGeometry((384, 512), (12, 16), (32, 32), (4, 4))
+ROBOT = PaintingGeometry((384, 512), (24, 32), (16, 16), (2, 2))
 CAMERAS = ((384, 512), (480, 640), (1080, 1920))
 CLASSES = (16, 150)
 # The engines' threads go on spinning for a while after a run, and would count as the next contestant's time. After the pause

@@ -39,6 +39,7 @@ from seg_perception.painting import Painter, PaintingGeometry
 
 BACKBONE = "tf_efficientnet_lite0"
 ROBOT = {"width": 128, "cross_attention_layers": 1, "self_attention_layers": 3, "feed_forward_width": 256}
+ROBOT |= {"superpixel_stride": 16, "self_attention_pool": 2}
 ENGINES = ("OpenVINO f32", "OpenVINO bf16", "ONNX Runtime")
 WARM_UP_ROUNDS = 3
 Run = Callable[[], Any]
@@ -66,7 +67,13 @@ class Contestant:
         return "".join(c if c.isalnum() else "_" for c in text) + ".onnx"
 
 
+def at_stride(stride: int) -> dict[str, int]:
+    """The robot's form with a superpixel every so many pixels; self-attention is among means of 32 at the finest."""
+    return ROBOT | {"superpixel_stride": stride, "self_attention_pool": max(32 // stride, 1)}
+
+
 ROBOTS = Contestant("Superpixel Transformer, robot's", "ours", ROBOT)
+COARSE = replace(ROBOTS, name="robot's, superpixels every 32 pixels", options=at_stride(32))
 PAPERS = Contestant("Superpixel Transformer, paper's", "ours", {})
 SEGFORMER = Contestant("SegFormer-B0", "segformer")
 LRASPP = Contestant("LR-ASPP MobileNetV3-Large", "torchvision", "lraspp_mobilenet_v3_large")
@@ -79,7 +86,7 @@ STEPS = (  # what each step brought
     replace(PAPERS, name="paper's, not folded", kind="unfolded"),
     replace(PAPERS, name="paper's, painted in the graph", kind="painted"),
 )
-CONTESTANTS = (ROBOTS, PAPERS, SEGFORMER, LRASPP, DEEPLAB, ALONE, *STEPS)
+CONTESTANTS = (ROBOTS, COARSE, PAPERS, SEGFORMER, LRASPP, DEEPLAB, ALONE, *STEPS)
 
 
 class LabelsOf(nn.Module):
@@ -269,7 +276,7 @@ def growths() -> dict[str, list[tuple[float, Contestant]]]:
     return {
         "megapixels": [(h * w / 1e6, replace(m, size=(h, w))) for m in models for h, w in sizes],
         "classes": [(k, replace(m, classes=k)) for m in models for k in (4, 16, 64, 150)],
-        "superpixels": [(384 * 512 / s**2, replace(ROBOTS, options=ROBOT | {"superpixel_stride": s})) for s in strides],
+        "superpixels": [(384 * 512 / s**2, replace(ROBOTS, options=at_stride(s))) for s in strides],
     }
 
 
