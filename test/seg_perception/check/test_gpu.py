@@ -24,7 +24,10 @@ from test.seg_perception.engines.tensorrt.software_device import SoftwareCuda
 from test.seg_perception.engines.tensorrt.software_runtime import SoftwareTensorRt
 
 
-def test_the_report_has_build_agreement_painting_latency_and_memory(tmp_path: Path) -> None:
+def test_the_report_has_build_agreement_painting_latency_and_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("seg_perception.check.gpu.RUNS", 5)  # a hundred take a minute on a device in software
     model = write_tiny_association_model(tmp_path / "tiny.onnx")
     cuda = SoftwareCuda(integrated=False, kernel_of=HostKernels(constants_of(read_model_info(model)), tmp_path))
     tensorrt = TensorRt(SoftwareTensorRt(cuda, lambda plan: model), "tensorrt_rtx")
