@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from seg_models.architectures.superpixel_transformer.hypercolumn import Hypercolumn
 from seg_models.architectures.superpixel_transformer.learned_grid import resize_grid
-from seg_models.architectures.superpixel_transformer.model import Hypercolumn, SelfAttentionBlock, SuperpixelTransformer
+from seg_models.architectures.superpixel_transformer.model import SelfAttentionBlock, SuperpixelTransformer
 from seg_models.backbones.conv import BackboneError, conv_backbone
 from seg_models.build import ModelError, build_model
 from seg_models.ops import neighbourhood as nb
