@@ -36,14 +36,13 @@ def recolour(image: np.ndarray, labels: np.ndarray, generator: np.random.Generat
     for label in np.unique(labels):
         if label == IGNORE:
             continue
-        count, parts, statistics, _ = cv2.connectedComponentsWithStats(
-            (labels == label).view(np.uint8), ltype=cv2.CV_16U
-        )
+        _, parts, statistics, _ = cv2.connectedComponentsWithStats((labels == label).view(np.uint8))
         alike = draw_paint(generator) if generator.random() < ALIKE else None
-        for part in range(1, count):
-            left, top, width, height, area = statistics[part]
-            if area < SMALLEST or generator.random() < KEPT:
+        large = np.flatnonzero(statistics[1:, cv2.CC_STAT_AREA] >= SMALLEST) + 1  # part 0 is the rest of the image
+        for part in large:
+            if generator.random() < KEPT:
                 continue
+            left, top, width, height, _ = statistics[part]
             box = np.s_[top : top + height, left : left + width]
             result[box] = painted(image[box], result[box], parts[box] == part, alike or draw_paint(generator))
     return result
@@ -64,7 +63,7 @@ def painted(image: np.ndarray, result: np.ndarray, mask: np.ndarray, paint: Pain
     """The pixels of an image under a mask with a paint, the others as in the result; uint8 (h, w, 3), mask bool (h, w)."""
     colour, contrast, grain = paint
     inside = mask.astype(np.float32)[..., None]
-    mean = image[mask].mean(0, dtype=np.float32)
+    mean = image[mask].mean(0, dtype=np.float64).astype(np.float32)  # a sum of float32s drifts by grey levels
     differences = (image - mean) * inside
     # The mean over the region alone: what lies beside it would show as a seam along its edge.
     share = cv2.blur(inside, (BLUR, BLUR), borderType=cv2.BORDER_CONSTANT)[..., None]

@@ -58,7 +58,7 @@ class RandomScaleCropFlip:
         hue_degrees: shift drawn from -+ the value.
 
     Raises:
-        ValueError: a scale, a resize, a share or a padding outside its range, or two changes of colours.
+        ValueError: a scale, a resize, a share, a probability or a padding outside its range, or two changes of colours.
     """
 
     size: tuple[int, int]

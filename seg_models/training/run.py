@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import lightning
 import torch
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
+from torch import Tensor, nn
 
 from seg_models.architectures.superpixel_transformer.learned_grid import fit_learned_grid
 from seg_models.atomic_file import whole_file
@@ -144,14 +144,18 @@ def start_from(task: SegmentationTask, path: Path) -> None:
     layers = task.recipe.quantization.layers
     if layers and not start.recipe.quantization.layers:
         plain = build_from_recipe(task.recipe, len(task.table.names), pretrained=False)
-        check_fit(start.weights, plain.state_dict(), type(plain).__name__, str(path))
-        plain.load_state_dict(start.weights)
+        load_trained(plain, start.weights, path)
         task.model.load_state_dict(quantize(plain, layers).state_dict())
-        return
-    own = task.model.state_dict()
-    weights = {key: fit_learned_grid(value, own.get(key)) for key, value in start.weights.items()}
-    check_fit(weights, own, type(task.model).__name__, str(path), original=start.weights)
-    task.model.load_state_dict(weights)
+    else:
+        load_trained(task.model, start.weights, path)
+
+
+def load_trained(model: nn.Module, trained: Mapping[str, Tensor], path: Path) -> None:
+    """Load the weights of the checkpoint at `path`, grids resized; raises CheckpointError if they do not fit."""
+    own = model.state_dict()
+    weights = {key: fit_learned_grid(key, value, own) for key, value in trained.items()}
+    check_fit(weights, own, type(model).__name__, str(path), original=trained)
+    model.load_state_dict(weights)
 
 
 def check_quantization(recipe: Recipe, is_trained: bool) -> None:

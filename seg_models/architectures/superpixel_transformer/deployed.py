@@ -1,6 +1,7 @@
 """The Superpixel Transformer folded for inference: the same function of the same weights, equal to rounding.
 
-N = R*C cells, P pixel features a cell, D the model's width, H heads of the cross-attention. Products of matrices may be
+N = R*C cells, P pixel features a cell, D the model's width, H heads of the cross-attention; M blocks of b x b cells, b^2 P pixel
+features and a window of W superpixels each (see `Neighbours`). Products of matrices may be
 taken in any order; what is D x D wide moves from the many pixels to the few superpixels.
 
     Eq. 3, scores    q_i . (W2 r_p) = (W2^T q_i) . r_p    with r_p = ReLU(W1 (I_p + position)), and W2 the second linear of
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 
 class PixelFeatures(nn.Module):
-    """III-A: the backbone's stages -> I^0 and I^0 + position in blocks of cells, each (B, M, P, D)."""
+    """III-A: the backbone's stages -> I^0 and I^0 + position in blocks of cells, each (B, M, b^2 P, D)."""
 
     def __init__(self, model: SuperpixelTransformer, near: Neighbours) -> None:
         super().__init__()
@@ -60,7 +61,7 @@ class PixelFeatures(nn.Module):
         return features, features + self.in_cells(resize_grid(self.position, self.size))
 
     def in_cells(self, features: Tensor) -> Tensor:
-        """(B, D, h, w) -> (B, M, P, D). The channels go last first: what a convolution leaves in memory is often so already."""
+        """(B, D, h, w) -> (B, M, b^2 P, D). Channels go last first: what a convolution leaves in memory is often so already."""
         (rows, cols), (h, w), channels = self.grid, self.cell, features.shape[1]
         blocks = features.permute(0, 2, 3, 1).reshape(-1, rows, h, cols, w * channels)
         return blocks.transpose(2, 3).reshape(-1, rows * cols, h * w, channels)
@@ -81,7 +82,7 @@ class Association(nn.Module):
     def forward(self, features: Tensor, superpixels: Tensor, updates: list[tuple[Tensor, Tensor]]) -> Tensor:
         """
         Args:
-            features: I^0, (B, M, P, D).
+            features: I^0, (B, M, b^2 P, D).
             superpixels: S^n, (B, N, D).
             updates: of each layer, see `FoldedCrossAttention`.
 
@@ -89,7 +90,7 @@ class Association(nn.Module):
             (B, N, P, 9), BORDER outside the grid.
         """
         near = self.near.of_blocks(superpixels * (self.gain * superpixels.shape[-1] ** -0.5))  # (B, M, W, D)
-        logits = near @ features.transpose(-1, -2)  # (B, M, W, P)
+        logits = near @ features.transpose(-1, -2)  # (B, M, W, b^2 P)
         for weights, values in updates:
             logits = logits + (near @ values.transpose(-1, -2)) @ weights
         return self.near.of_pixels(logits)
@@ -137,7 +138,7 @@ class DeployedSuperpixelTransformer(AssociationModel):
                 f"image of {image.shape[-2]}x{image.shape[-1]}; the deployed form takes {self.image_size[0]}x"
                 f"{self.image_size[1]} only, the trained model any size"
             )
-        features, pixels = self.hypercolumn(self.backbone(pad_to_stride(image, self.stride)))  # (B, M, P, D)
+        features, pixels = self.hypercolumn(self.backbone(pad_to_stride(image, self.stride)))  # (B, M, b^2 P, D)
         superpixels = self.queries
         updates: list[tuple[Tensor, Tensor]] = []
         for layer in self.cross_attention:

@@ -77,16 +77,16 @@ class Neighbours(nn.Module):
         u, v, py, px, o = torch.meshgrid(*map(torch.arange, (side, side, cell[0], cell[1], 9)), indexing="ij")
         seen = (u + o // 3) * (side + 2) + v + o % 3
         own = seen * y.numel() + (u * cell[0] + py) * self.cell[1] + v * cell[1] + px
-        # (N, 9): the same for a whole cell.
-        r, c = torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing="ij")
-        oy, ox = torch.tensor(nb.OFFSETS).unbind(1)
-        around_r, around_c = r.reshape(-1, 1) + oy, c.reshape(-1, 1) + ox
-        beyond = (around_r != around_r.clamp(0, rows - 1)) | (around_c != around_c.clamp(0, cols - 1))
-        self.register_buffer("near", near.flatten())  # of N rows
-        self.register_buffer("giver", givers(near, outside, rows * cols).flatten())  # of M * W rows
-        self.register_buffer("mask", torch.zeros(hidden.shape).masked_fill(hidden, nb.BORDER).to(like))
-        self.register_buffer("own", own.flatten())
-        self.register_buffer("outside", beyond[:, None])  # (N, 1, 9)
+        # What follows from the grid alone is in no checkpoint.
+        for name, values in {
+            "near": near.flatten(),  # (M * W): superpixels
+            "giver": givers(near, outside, rows * cols).flatten(),  # (N * G): slots, M * W of them
+            # Added, not filled in: an engine adds it to the product that it belongs to. (M, W, 1), or (M, W, b^2 P)
+            "mask": torch.zeros(hidden.shape).masked_fill(hidden, nb.BORDER).to(like),
+            "own": own.flatten(),  # (b^2 * P * 9): scores, W * b^2 P of them
+            "outside": nb.outside_grid(grid).reshape(-1, 1, 9),  # (N, 1, 9)
+        }.items():
+            self.register_buffer(name, values.to(like.device), persistent=False)
 
     def of_blocks(self, grid: Tensor) -> Tensor:
         """(B, N, D) -> (B, M, W, D)."""
@@ -183,8 +183,9 @@ class FoldedCrossAttention(nn.Module):
         # An engine computes what follows from constants when it loads a file; the file has what is fewer numbers.
         is_folded = constant is not None and sum(x.numel() for x in rows) <= sum(x.numel() for x in side.parameters())
         self.side = None if is_folded else side
-        for name, values in zip(("query", "key", "value"), rows if is_folded else (), strict=False):
-            self.register_buffer(name, values)
+        if is_folded:
+            for name, values in zip(("query", "key", "value"), rows, strict=True):
+                self.register_buffer(name, values)
         self.pixel_query, self.pixel_key, self.pixel_value = (
             linear(weights_of(mlp)[0]) for mlp in (layer.pixel_query, layer.pixel_key, layer.pixel_value)
         )
@@ -196,10 +197,10 @@ class FoldedCrossAttention(nn.Module):
         """
         Args:
             superpixels: S^{t-1}, (B, N, D).
-            pixels: I^{t-1} + position of M blocks, (B, M, P, D).
+            pixels: I^{t-1} + position of M blocks, (B, M, b^2 P, D).
 
         Returns:
-            S^t (B, N, D), and the two factors of the update of the pixels: weights (B, M, W * H, P) and the values of the
+            S^t (B, N, D), and the two factors of the update of the pixels: weights (B, M, W * H, b^2 P) and the values of the
             blocks' windows (B, M, W * H, D).
         """
         query, key, value = (self.query, self.key, self.value) if self.side is None else self.side(superpixels)
@@ -210,10 +211,10 @@ class FoldedCrossAttention(nn.Module):
             near.of_blocks(x).reshape(-1, near.count, window * heads, width) for x in (query, key, value)
         )
         # Eq. 4: each pixel over its nine superpixels.
-        scores = key @ self.pixel_query(pixels).relu().transpose(-1, -2)  # (B, M, W * H, P)
+        scores = key @ self.pixel_query(pixels).relu().transpose(-1, -2)  # (B, M, W * H, b^2 P)
         weights = self.masked(scores).unflatten(2, (window, heads)).softmax(dim=2).flatten(2, 3)
         # Eq. 3: each superpixel over the pixels of nine cells, as in `attend_superpixels_to_pixels`.
-        scores = self.masked(query @ self.pixel_key(pixels).relu().transpose(-1, -2))  # (B, M, W * H, P)
+        scores = self.masked(query @ self.pixel_key(pixels).relu().transpose(-1, -2))  # (B, M, W * H, b^2 P)
         owner_max = near.to_owners(scores.amax(dim=-1).unflatten(-1, (window, heads))).amax(dim=2)  # (B, N, H)
         parts = (scores - near.of_blocks(owner_max).flatten(2).unsqueeze(-1)).exp()
         total = near.to_owners(parts.sum(dim=-1).unflatten(-1, (window, heads))).sum(dim=2)  # (B, N, H)
@@ -222,7 +223,7 @@ class FoldedCrossAttention(nn.Module):
         return superpixels + self.superpixel_out(mean.flatten(-2)), weights, value
 
     def masked(self, scores: Tensor) -> Tensor:
-        """(B, M, W * H, P) -> the same, without weight in a softmax where a superpixel is not of a pixel's nine."""
+        """(B, M, W * H, b^2 P) -> the same, without weight in a softmax where a superpixel is not of a pixel's nine."""
         return scores + self.near.mask.repeat_interleave(self.heads, 1)
 
 

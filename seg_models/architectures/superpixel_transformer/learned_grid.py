@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch.nn.functional as F
 from torch import Tensor
+
+GRIDS = ("queries", "superpixel_position", "pixel_position")  # of a Superpixel Transformer, by their names in it
 
 
 def resize_grid(grid: Tensor, size: tuple[int, int]) -> Tensor:
@@ -13,7 +17,8 @@ def resize_grid(grid: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(grid, size=size, mode="bilinear", align_corners=False)
 
 
-def fit_learned_grid(value: Tensor, own: Tensor | None) -> Tensor:
-    """A tensor of a checkpoint at the size of the model's own, where both are learned grids of as many channels; else itself."""
-    are_grids = own is not None and value.ndim == own.ndim == 4 and value.shape[:2] == own.shape[:2] == (1, value.shape[1])
-    return resize_grid(value, (own.shape[-2], own.shape[-1])) if own is not None and are_grids else value
+def fit_learned_grid(key: str, value: Tensor, own: Mapping[str, Tensor]) -> Tensor:
+    """A checkpoint's tensor, at the size of the model's own if it is one of GRIDS and of as many channels; else itself."""
+    if key not in GRIDS or key not in own or value.ndim != 4 or value.shape[:2] != own[key].shape[:2]:
+        return value
+    return resize_grid(value, (own[key].shape[-2], own[key].shape[-1]))

@@ -68,11 +68,13 @@ def test_two_things_of_a_class_are_painted_alike_in_some_images_and_apart_in_oth
 
 
 def test_shading_keeps_its_direction_under_any_paint():
-    shaded = np.s_[20:35, 20:110]
+    shaded, rises = np.s_[20:35, 20:110], []
     for made in often():
         rows = made[shaded].astype(float).mean((0, 2))
         smooth = np.convolve(rows, np.ones(15) / 15, "valid")
         assert (np.diff(smooth) > -0.2).all()  # brighter to the right, but for rounding
+        rises.append(smooth[-1] - smooth[0])
+    assert min(rises) > 3  # black paint shows little of it, and yet some
 
 
 def test_planks_vanish_under_plain_paint_and_stay_under_other():
@@ -89,6 +91,17 @@ def test_a_surface_beside_another_colour_gets_no_seam():
         made = recolour(image, labels, np.random.default_rng(seed)).astype(int)
         for side in (made[:, :48], made[:, 48:]):
             assert np.ptp(side, axis=(0, 1)).max() <= 1  # of one colour to its very edge; rounding
+
+
+def test_a_large_plain_surface_stays_plain_and_any_number_of_specks_is_no_trouble():
+    wall = np.full((700, 700), WALL, np.uint8)
+    for seed in range(10):
+        made = recolour(np.full((700, 700, 3), 201, np.uint8), wall, np.random.default_rng(seed)).astype(int)
+        assert np.ptp(made, axis=(0, 1)).max() <= 1  # rounding
+    specks = np.full((700, 700), IGNORE, np.uint8)
+    specks[::2, ::2] = FLOOR  # more than 65,535 of them
+    image = np.full((700, 700, 3), 201, np.uint8)
+    np.testing.assert_array_equal(recolour(image, specks, np.random.default_rng(0)), image)
 
 
 def test_training_crops_are_recoloured_as_often_as_their_probability():

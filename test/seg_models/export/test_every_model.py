@@ -49,12 +49,8 @@ SHAPE = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "superpixel_transformer": ("superpixel_transformer", {}),
     "superpixel_transformer, labels": ("superpixel_transformer", {}),
-    # Blocks of cells, self-attention among means, and constants that are left to the engine, since there are more superpixels
-    # than channels.
-    "superpixel_transformer, fine": (
-        "superpixel_transformer",
-        {"superpixel_stride": 16, "self_attention_pool": 2, "width": 8},
-    ),
+    # Blocks of cells, and self-attention among means.
+    "superpixel_transformer, fine": ("superpixel_transformer", {"superpixel_stride": 16, "self_attention_pool": 2}),
     "linear, BEiT": ("linear", {"backbone": "beit_base_patch16_224"}),
     "segmenter": ("segmenter", {}),
     "regproxy, distilled": (

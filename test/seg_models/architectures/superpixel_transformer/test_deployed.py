@@ -45,6 +45,7 @@ VARIANTS = {
     "self-attention of means": {"superpixel_stride": 16, "self_attention_pool": 2},
     "blocks of cells": {"superpixel_stride": 16, "cross_attention_layers": 3, "cross_attention_heads": 4},
     "more superpixels than weights": {"superpixel_stride": 16, "size": (128, 192)},
+    "blocks of cells of one pixel": {"superpixel_stride": 16, "pixel_stride": 16},
     "one block of cells": {"superpixel_stride": 16, "size": (32, 32)},
     "padded image": {"size": (70, 90)},
     "one superpixel": {"size": (32, 32)},
@@ -74,12 +75,13 @@ def test_folding_agrees_in_float32():
         torch.testing.assert_close(ours[inside] / scale, theirs[inside] / scale, rtol=0, atol=1e-5)
 
 
-def test_scores_that_differ_widely_between_cells_do_not_vanish():
+@pytest.mark.parametrize("stride", [32, 16])
+def test_scores_that_differ_widely_between_cells_do_not_vanish(stride):
     """A softmax that took its maximum from another superpixel's pixels would divide zero by zero here."""
-    model = random_model(cross_attention_layers=1).double()
+    model = random_model(cross_attention_layers=1, superpixel_stride=stride).double()
     with torch.no_grad():
         for mlp in (model.cross_attention[0].pixel_key, model.cross_attention[0].pixel_query):
-            mlp[2].weight.mul_(50)
+            mlp[2].weight.mul_(3000)  # exp of less than -745 is 0 in float64
     image = torch.randn(1, 3, *model.image_size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     with torch.no_grad():
         expected, actual = model.associate_features(image), model.deployed().associate_features(image)
@@ -131,4 +133,6 @@ def test_its_loss_is_the_trained_models():
     deployed = model.deployed()
     with torch.no_grad():
         expected, actual = model.loss(model(image), labels), deployed.loss(deployed(image), labels)
-    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)  # float32: sums in another order, scores of around 10
+    torch.testing.assert_close(
+        actual, expected, rtol=1e-4, atol=1e-4
+    )  # float32: sums in another order, scores of around 10

@@ -188,6 +188,10 @@ def test_self_attention_of_means_is_the_papers_for_superpixels_that_are_alike_an
     other = other - nb.to_blocks(nb.mean_of_blocks(other, (4, 6), 2), (4, 6), 2)  # of blocks whose means are 0
     with torch.no_grad():
         passed = nb.among_means([block, block], alike, (4, 6), 2)
-        torch.testing.assert_close(passed, nb.to_blocks(block(block(coarse)), (4, 6), 2), rtol=0, atol=1e-5)  # sums of four
-        torch.testing.assert_close(nb.among_means([block, block], alike + other, (4, 6), 2), passed + other, rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            passed, nb.to_blocks(block(block(coarse)), (4, 6), 2), rtol=0, atol=1e-5
+        )  # sums of four
+        torch.testing.assert_close(
+            nb.among_means([block, block], alike + other, (4, 6), 2), passed + other, rtol=0, atol=1e-5
+        )
         assert torch.equal(nb.among_means([block, block], coarse, (2, 3), 1), block(block(coarse)))
