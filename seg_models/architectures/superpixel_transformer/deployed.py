@@ -110,7 +110,7 @@ class DeployedSuperpixelTransformer(AssociationModel):
         super().__init__(model.num_classes, model.image_size)
         self.normalization, self.stride = model.normalization, model.stride
         self.superpixel_grid, self.cell, self.feature_cell = model.superpixel_grid, model.cell, model.feature_cell
-        self.near = Neighbours(self.superpixel_grid, self.feature_cell, model.queries)
+        self.near = Neighbours(self.superpixel_grid, self.feature_cell, model.queries.device)
         self.backbone, self.hypercolumn = copy.deepcopy(model.backbone), PixelFeatures(model, self.near)
         self.queries: Tensor
         self.register_buffer("queries", model.queries.detach().flatten(2).mT.clone())  # (1, N, D)

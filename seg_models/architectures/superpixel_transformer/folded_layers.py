@@ -40,23 +40,23 @@ class Neighbours(nn.Module):
     A block is b x b cells that are attended from and to together: M = N / b^2 blocks, of P * b^2 pixels, with a window of
     W = (b + 2)^2 superpixels around each. With b = 1 it is the 3x3 neighbourhood of a cell. Cells of few pixels are better off
     in blocks of four: 16 superpixels are gathered for them in place of 36, and one product of matrices is worth doing where
-    four were tiny. What a pixel must not see of its block's window, the mask takes out of a softmax.
+    four were tiny. What a pixel must not see of its block's window, `hidden` takes out of a softmax.
 
-    Superpixels outside the grid stand for the nearest one inside; the mask takes them out, too.
+    Superpixels outside the grid stand for the nearest one inside and are hidden, too.
 
     Args:
         grid: (R, C) of the superpixels.
         cell: (h, w) of a cell in pixel features.
-        like: of whose type and device the mask is.
+        device: of the indices.
     """
 
     near: Tensor
     giver: Tensor
-    mask: Tensor
+    hidden: Tensor
     own: Tensor
     outside: Tensor
 
-    def __init__(self, grid: nb.Grid, cell: nb.Cell, like: Tensor) -> None:
+    def __init__(self, grid: nb.Grid, cell: nb.Cell, device: torch.device) -> None:
         super().__init__()
         rows, cols = grid
         self.side = side = block_side(grid, cell)
@@ -81,12 +81,11 @@ class Neighbours(nn.Module):
         for name, values in {
             "near": near.flatten(),  # (M * W): superpixels
             "giver": givers(near, outside, rows * cols).flatten(),  # (N * G): slots, M * W of them
-            # Added, not filled in: an engine adds it to the product that it belongs to. (M, W, 1), or (M, W, b^2 P)
-            "mask": torch.zeros(hidden.shape).masked_fill(hidden, nb.BORDER).to(like),
+            "hidden": hidden,  # (M, W, 1), or (M, W, b^2 P)
             "own": own.flatten(),  # (b^2 * P * 9): scores, W * b^2 P of them
             "outside": nb.outside_grid(grid).reshape(-1, 1, 9),  # (N, 1, 9)
         }.items():
-            self.register_buffer(name, values.to(like.device), persistent=False)
+            self.register_buffer(name, values.to(device), persistent=False)
 
     def of_blocks(self, grid: Tensor) -> Tensor:
         """(B, N, D) -> (B, M, W, D)."""
@@ -224,7 +223,8 @@ class FoldedCrossAttention(nn.Module):
 
     def masked(self, scores: Tensor) -> Tensor:
         """(B, M, W * H, b^2 P) -> the same, without weight in a softmax where a superpixel is not of a pixel's nine."""
-        return scores + self.near.mask.repeat_interleave(self.heads, 1)
+        split = scores.unflatten(2, (self.near.window, self.heads))
+        return split.masked_fill(self.near.hidden[:, :, None], nb.BORDER).flatten(2, 3)
 
 
 class FoldedSelfAttention(nn.Module):
