@@ -63,6 +63,15 @@ class Neighbours(nn.Module):
         self.blocks = (rows // side, cols // side)
         self.grid, self.cell, self.window = grid, (cell[0] * side, cell[1] * side), (side + 2) ** 2
         self.count = self.blocks[0] * self.blocks[1]
+        with torch.device("cpu"):  # indices have values, also in the outline of a model, which has none
+            indices = self.indices()
+        for name, values in indices.items():  # they follow from the grid alone, and are in no checkpoint
+            self.register_buffer(name, values.to(device), persistent=False)
+
+    def indices(self) -> dict[str, Tensor]:
+        """All of them, by name."""
+        (rows, cols), side = self.grid, self.side
+        cell = (self.cell[0] // side, self.cell[1] // side)
         top, left = torch.meshgrid(*(torch.arange(n) * side for n in self.blocks), indexing="ij")
         dy, dx = torch.meshgrid(torch.arange(side + 2), torch.arange(side + 2), indexing="ij")  # in the window
         near_r, near_c = top.reshape(-1, 1) + dy.reshape(-1) - 1, left.reshape(-1, 1) + dx.reshape(-1) - 1  # (M, W)
@@ -77,15 +86,13 @@ class Neighbours(nn.Module):
         u, v, py, px, o = torch.meshgrid(*map(torch.arange, (side, side, cell[0], cell[1], 9)), indexing="ij")
         seen = (u + o // 3) * (side + 2) + v + o % 3
         own = seen * y.numel() + (u * cell[0] + py) * self.cell[1] + v * cell[1] + px
-        # What follows from the grid alone is in no checkpoint.
-        for name, values in {
+        return {
             "near": near.flatten(),  # (M * W): superpixels
             "giver": givers(near, outside, rows * cols).flatten(),  # (N * G): slots, M * W of them
             "hidden": hidden,  # (M, W, 1), or (M, W, b^2 P)
             "own": own.flatten(),  # (b^2 * P * 9): scores, W * b^2 P of them
-            "outside": nb.outside_grid(grid).reshape(-1, 1, 9),  # (N, 1, 9)
-        }.items():
-            self.register_buffer(name, values.to(device), persistent=False)
+            "outside": nb.outside_grid(self.grid).reshape(-1, 1, 9),  # (N, 1, 9)
+        }
 
     def of_blocks(self, grid: Tensor) -> Tensor:
         """(B, N, D) -> (B, M, W, D)."""
