@@ -116,7 +116,7 @@ def test_the_memory_of_a_loading_model_is_measured_in_a_process_of_its_own(capsy
 def named_model(tmp_path_factory):
     """The graph of a tiny Superpixel Transformer, its nodes named by the export."""
     path = tmp_path_factory.mktemp("profile") / "model.onnx"
-    model = tiny_model("superpixel_transformer", image_size=(64, 96)).eval()
+    model = tiny_model("superpixel_transformer", image_size=(192, 256)).eval()
     onnx.save(deployment_graph(deployment_model(model.deployed(), "labels")), path)
     return path
 

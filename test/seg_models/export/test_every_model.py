@@ -311,9 +311,9 @@ def test_shipped_model_in_half_precision_agrees_on_the_demo_recording():
 def painted_outputs(outputs: list[np.ndarray]) -> list[np.ndarray]:
     """Labels, confidence and superpixels of the shipped model's form `association`, by the reference."""
     scores, classes = (torch.from_numpy(output).float() for output in outputs)
-    scores = nb.upsample_in_cells(scores, (4, 4), (32, 32))
-    best = nb.paint(nb.association(scores), classes, (32, 32)).softmax(1).max(1)
-    owners = nb.hard_superpixels(scores, (32, 32))
+    scores = nb.upsample_in_cells(scores, (2, 2), (16, 16))
+    best = nb.paint(nb.association(scores), classes, (16, 16)).softmax(1).max(1)
+    owners = nb.hard_superpixels(scores, (16, 16))
     return [best.indices.numpy(), (best.values * 255).round().numpy(), owners.numpy()]
 
 
