@@ -143,7 +143,6 @@ def quantized_nodes(graph: onnx.GraphProto) -> list[str]:
         for node in graph.node
         if node.op_type in QUANTIZED
         and node.input[1] in weights
-        and node.input[0] not in weights
         and not kept.intersection(node.output)
     ]
 

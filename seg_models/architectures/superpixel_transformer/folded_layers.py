@@ -64,14 +64,13 @@ class Neighbours(nn.Module):
         self.grid, self.cell, self.window = grid, (cell[0] * side, cell[1] * side), (side + 2) ** 2
         self.count = self.blocks[0] * self.blocks[1]
         with torch.device("cpu"):  # indices have values, also in the outline of a model, which has none
-            indices = self.indices()
+            indices = self.indices(cell)
         for name, values in indices.items():  # they follow from the grid alone, and are in no checkpoint
             self.register_buffer(name, values.to(device), persistent=False)
 
-    def indices(self) -> dict[str, Tensor]:
-        """All of them, by name."""
+    def indices(self, cell: nb.Cell) -> dict[str, Tensor]:
+        """All of them, by name, for cells of (h, w) pixel features."""
         (rows, cols), side = self.grid, self.side
-        cell = (self.cell[0] // side, self.cell[1] // side)
         top, left = torch.meshgrid(*(torch.arange(n) * side for n in self.blocks), indexing="ij")
         dy, dx = torch.meshgrid(torch.arange(side + 2), torch.arange(side + 2), indexing="ij")  # in the window
         near_r, near_c = top.reshape(-1, 1) + dy.reshape(-1) - 1, left.reshape(-1, 1) + dx.reshape(-1) - 1  # (M, W)
