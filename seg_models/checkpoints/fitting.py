@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from seg_models.architectures.superpixel_transformer.learned_grid import resize_grid
 from seg_models.backbones.vit import TokenBackbone, resize_tokens
 from seg_models.checkpoints.backbones import resize_bias_table
 from seg_models.checkpoints.reading import CheckpointError
@@ -15,6 +16,7 @@ from seg_models.checkpoints.segvit import resize_queries
 from seg_models.messages import one_line
 
 State = Mapping[str, Tensor]
+LEARNED_GRIDS = ("queries", "superpixel_position", "pixel_position")  # of a Superpixel Transformer, (1, D, h, w)
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ def fit_grid(model: nn.Module, key: str, value: Tensor, shape: torch.Size, where
         return resize_queries(value, model.upsampling.grid)  # type: ignore[arg-type, union-attr]
     if key.startswith("backbone.vit.") and key.endswith(".relative_position_bias_table"):
         return resize_bias_table(value, model.backbone.grid)  # type: ignore[arg-type, union-attr]
+    if key in LEARNED_GRIDS and value.ndim == 4 and value.shape[:2] == shape[:2]:
+        return resize_grid(value, (shape[-2], shape[-1]))
     return value
 
 

@@ -13,12 +13,11 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
-from seg_models.architectures.superpixel_transformer.learned_grid import fit_learned_grid
 from seg_models.atomic_file import whole_file
 from seg_models.backbones.conv import ConvBackbone
 from seg_models.build import build_from_recipe, outline_from_recipe
 from seg_models.checkpoints.convolutional import load_convolutional_backbone
-from seg_models.checkpoints.fitting import check_fit
+from seg_models.checkpoints.fitting import check_fit, fit_grid
 from seg_models.checkpoints.reading import CheckpointError
 from seg_models.checkpoints.released import load_released
 from seg_models.checkpoints.trained import read_trained
@@ -135,7 +134,7 @@ def train(
 def start_from(task: SegmentationTask, path: Path) -> None:
     """Take the weights of a checkpoint of the same model; of its trained form, too, for one that learns in 8 bits.
 
-    Learned grids, such as a Superpixel Transformer's queries, may be of another size, as for finer superpixels.
+    Learned grids may be of another size (see `checkpoints.fitting.fit_grid`), as for finer superpixels or another input.
 
     Raises:
         CheckpointError: unreadable, or of another model.
@@ -153,7 +152,12 @@ def start_from(task: SegmentationTask, path: Path) -> None:
 def load_trained(model: nn.Module, trained: Mapping[str, Tensor], path: Path) -> None:
     """Load the weights of the checkpoint at `path`, grids resized; raises CheckpointError if they do not fit."""
     own = model.state_dict()
-    weights = {key: fit_learned_grid(key, value, own) for key, value in trained.items()}
+    weights = {
+        key: fit_grid(model, key, value, own[key].shape, str(path))
+        if key in own and value.ndim == own[key].ndim and value.shape != own[key].shape
+        else value
+        for key, value in trained.items()
+    }
     check_fit(weights, own, type(model).__name__, str(path), original=trained)
     model.load_state_dict(weights)
 

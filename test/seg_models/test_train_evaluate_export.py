@@ -87,14 +87,20 @@ def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nowhere(run, tmp_p
     assert "nothing to resume" in capsys.readouterr().err
 
 
-def test_a_run_starts_from_one_with_coarser_superpixels(run, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("override", "grid"), [("model.options.superpixel_stride=16", (4, 6)), ("model.image_size=[96, 128]", (3, 4))]
+)
+def test_a_run_starts_from_one_with_another_grid_of_superpixels(run, tmp_path, override, grid):
+    arguments = ["--config", str(run["recipe"]), "--init-from", str(run["checkpoint"]), "--out", str(tmp_path / "out")]
+    still = ["optimizer.lr=1e-12", "schedule.steps=1", "schedule.warmup_steps=0"]  # a step that changes nothing
+    assert train.main([*arguments, override, *still]) == 0
+    before, now = (read_trained(path).weights for path in (run["checkpoint"], tmp_path / "out/last.ckpt"))
+    torch.testing.assert_close(now["queries"], F.interpolate(before["queries"], size=grid, mode="bilinear"))
+    torch.testing.assert_close(now["classifier.weight"], before["classifier.weight"])
+
+
+def test_a_run_does_not_start_from_one_of_another_width(run, tmp_path, capsys):
     arguments = ["--config", str(run["recipe"]), "--init-from", str(run["checkpoint"])]
-    finer = ["model.options.superpixel_stride=16", "optimizer.lr=1e-12", "schedule.steps=1"]  # a step that changes nothing
-    assert train.main([*arguments, "--out", str(tmp_path / "finer"), *finer, "schedule.warmup_steps=0"]) == 0
-    coarse, fine = (read_trained(path).weights for path in (run["checkpoint"], tmp_path / "finer/last.ckpt"))
-    assert fine["queries"].shape == (1, 32, 4, 6)
-    torch.testing.assert_close(fine["queries"], F.interpolate(coarse["queries"], scale_factor=2, mode="bilinear"))
-    torch.testing.assert_close(fine["classifier.weight"], coarse["classifier.weight"])
     wider = [*arguments, "--out", str(tmp_path / "wider"), "model.options.width=64"]
     assert train.main(wider) == 2
     assert "queries is (1, 32, 2, 3), expected (1, 64, 2, 3)" in capsys.readouterr().err

@@ -1,8 +1,8 @@
 """The Superpixel Transformer folded for inference: the same function of the same weights, equal to rounding.
 
-N = R*C cells, P pixel features a cell, D the model's width, H heads of the cross-attention; M blocks of b x b cells, b^2 P pixel
-features and a window of W superpixels each (see `Neighbours`). Products of matrices may be
-taken in any order; what is D x D wide moves from the many pixels to the few superpixels.
+N = R*C cells, P pixel features a cell, D the model's width, H heads of the cross-attention; M blocks of b x b cells, b^2 P
+pixel features and a window of W superpixels each (see `Neighbours`). Products of matrices may be taken in any order; what is
+D x D wide moves from the many pixels to the few superpixels.
 
     Eq. 3, scores    q_i . (W2 r_p) = (W2^T q_i) . r_p    with r_p = ReLU(W1 (I_p + position)), and W2 the second linear of
                      the pixels' key MLP, cut into heads. r_p is D wide in every head: H times the products of the
@@ -51,18 +51,18 @@ class PixelFeatures(nn.Module):
     def __init__(self, model: SuperpixelTransformer, near: Neighbours) -> None:
         super().__init__()
         self.hypercolumn = copy.deepcopy(model.hypercolumn)
-        self.grid, self.cell = near.blocks, near.cell
-        self.size = (self.grid[0] * self.cell[0], self.grid[1] * self.cell[1])
+        self.blocks, self.block = near.blocks, near.block
+        self.size = (self.blocks[0] * self.block[0], self.blocks[1] * self.block[1])  # of all pixel features
         self.position: Tensor
         self.register_buffer("position", model.pixel_position.detach().clone())  # at its own, small size
 
     def forward(self, stages: list[Tensor]) -> tuple[Tensor, Tensor]:
-        features = self.in_cells(self.hypercolumn(stages, self.size))
-        return features, features + self.in_cells(resize_grid(self.position, self.size))
+        features = self.in_blocks(self.hypercolumn(stages, self.size))
+        return features, features + self.in_blocks(resize_grid(self.position, self.size))
 
-    def in_cells(self, features: Tensor) -> Tensor:
+    def in_blocks(self, features: Tensor) -> Tensor:
         """(B, D, h, w) -> (B, M, b^2 P, D). Channels go last first: what a convolution leaves in memory is often so already."""
-        (rows, cols), (h, w), channels = self.grid, self.cell, features.shape[1]
+        (rows, cols), (h, w), channels = self.blocks, self.block, features.shape[1]
         blocks = features.permute(0, 2, 3, 1).reshape(-1, rows, h, cols, w * channels)
         return blocks.transpose(2, 3).reshape(-1, rows * cols, h * w, channels)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,6 +49,18 @@ class Neighbours(nn.Module):
         grid: (R, C) of the superpixels.
         cell: (h, w) of a cell in pixel features.
         device: of the indices.
+
+    Attributes:
+        side: b.
+        block: (h, w) of a block in pixel features.
+        blocks: (R / b, C / b).
+        block_count: M.
+        window: W.
+        near: int64 (M * W), the superpixel of each slot of each window.
+        giver: int64 (N * G), for each superpixel the slots that are its own, of M * W (see `givers`).
+        hidden: bool (M, W, 1) with b = 1, else (M, W, b^2 P): which slots a pixel must not see.
+        own: int64 (b^2 * P * 9), each pixel's nine among the W * b^2 P scores of its block; not there with b = 1.
+        outside: bool (N, 1, 9), which of a cell's nine lie outside the grid.
     """
 
     near: Tensor
@@ -61,41 +74,42 @@ class Neighbours(nn.Module):
         rows, cols = grid
         self.side = side = block_side(grid, cell)
         self.blocks = (rows // side, cols // side)
-        self.grid, self.cell, self.window = grid, (cell[0] * side, cell[1] * side), (side + 2) ** 2
-        self.count = self.blocks[0] * self.blocks[1]
+        self.grid, self.block, self.window = grid, (cell[0] * side, cell[1] * side), (side + 2) ** 2
+        self.block_count = self.blocks[0] * self.blocks[1]
         with torch.device("cpu"):  # indices have values, also in the outline of a model, which has none
             indices = self.indices(cell)
         for name, values in indices.items():  # they follow from the grid alone, and are in no checkpoint
             self.register_buffer(name, values.to(device), persistent=False)
 
     def indices(self, cell: nb.Cell) -> dict[str, Tensor]:
-        """All of them, by name, for cells of (h, w) pixel features."""
+        """All the buffers, by name, for cells of (h, w) pixel features."""
         (rows, cols), side = self.grid, self.side
         top, left = torch.meshgrid(*(torch.arange(n) * side for n in self.blocks), indexing="ij")
         dy, dx = torch.meshgrid(torch.arange(side + 2), torch.arange(side + 2), indexing="ij")  # in the window
         near_r, near_c = top.reshape(-1, 1) + dy.reshape(-1) - 1, left.reshape(-1, 1) + dx.reshape(-1) - 1  # (M, W)
         near = near_r.clamp(0, rows - 1) * cols + near_c.clamp(0, cols - 1)
         outside = (near_r != near_r.clamp(0, rows - 1)) | (near_c != near_c.clamp(0, cols - 1))
-        y, x = torch.meshgrid(torch.arange(self.cell[0]), torch.arange(self.cell[1]), indexing="ij")
+        y, x = torch.meshgrid(torch.arange(self.block[0]), torch.arange(self.block[1]), indexing="ij")
         y, x = y.reshape(-1), x.reshape(-1)  # (b^2 P) pixels of a block
         dy, dx = dy.reshape(-1, 1), dx.reshape(-1, 1)
         reach = ((dy - y // cell[0] - 1).abs() <= 1) & ((dx - x // cell[1] - 1).abs() <= 1)  # (W, b^2 P)
-        hidden = outside[..., None] if side == 1 else outside[..., None] | ~reach
-        # Each pixel's nine among the window's scores of its block, cell by cell: (b^2, P, 9).
-        u, v, py, px, o = torch.meshgrid(*map(torch.arange, (side, side, cell[0], cell[1], 9)), indexing="ij")
-        seen = (u + o // 3) * (side + 2) + v + o % 3
-        own = seen * y.numel() + (u * cell[0] + py) * self.cell[1] + v * cell[1] + px
-        return {
-            "near": near.flatten(),  # (M * W): superpixels
-            "giver": givers(near, outside, rows * cols).flatten(),  # (N * G): slots, M * W of them
-            "hidden": hidden,  # (M, W, 1), or (M, W, b^2 P)
-            "own": own.flatten(),  # (b^2 * P * 9): scores, W * b^2 P of them
-            "outside": nb.outside_grid(self.grid).reshape(-1, 1, 9),  # (N, 1, 9)
+        found = {
+            "near": near.flatten(),
+            "giver": givers(near, outside, rows * cols).flatten(),
+            "hidden": outside[..., None] if side == 1 else outside[..., None] | ~reach,
+            "outside": nb.outside_grid(self.grid).reshape(-1, 1, 9),
         }
+        if side > 1:  # cell by cell: (b^2, P, 9)
+            u, v, py, px, o = torch.meshgrid(*map(torch.arange, (side, side, cell[0], cell[1], 9)), indexing="ij")
+            slot = (u + o // 3) * (side + 2) + v + o % 3
+            pixel = (u * cell[0] + py) * self.block[1] + v * cell[1] + px
+            found["own"] = (slot * y.numel() + pixel).flatten()
+        return found
 
-    def of_blocks(self, grid: Tensor) -> Tensor:
-        """(B, N, D) -> (B, M, W, D)."""
-        return grid.index_select(1, self.near).reshape(-1, self.count, self.window, grid.shape[-1])
+    def of_blocks(self, superpixels: Tensor) -> Tensor:
+        """What superpixels have (B, N, D) -> the windows of the blocks (B, M, W, D)."""
+        slots = superpixels.index_select(1, self.near)
+        return slots.reshape(-1, self.block_count, self.window, superpixels.shape[-1])
 
     def to_owners(self, partial: Tensor) -> Tensor:
         """Partial results of blocks for their windows (B, M, W, D) -> of superpixels, from each of G blocks, (B, N, G, D)."""
@@ -185,8 +199,10 @@ class FoldedCrossAttention(nn.Module):
         self.key: Tensor
         self.value: Tensor
         rows = () if constant is None else side(constant)
-        # An engine computes what follows from constants when it loads a file; the file has what is fewer numbers.
-        is_folded = constant is not None and sum(x.numel() for x in rows) <= sum(x.numel() for x in side.parameters())
+        # An engine computes what follows from constants when it loads a file; the file has what is fewer numbers. (In 8 bits
+        # the layers that are left are trained, folded rows are not.)
+        numbers = sum(x.numel() for x in chain(side.parameters(), side.buffers()))
+        is_folded = constant is not None and sum(x.numel() for x in rows) <= numbers
         self.side = None if is_folded else side
         if is_folded:
             for name, values in zip(("query", "key", "value"), rows, strict=True):
@@ -213,7 +229,7 @@ class FoldedCrossAttention(nn.Module):
         window = near.window
         # Pixels come last: a block's scores are rows that the processor's vectors fit, and both softmaxes go down or along them.
         query, key, value = (
-            near.of_blocks(x).reshape(-1, near.count, window * heads, width) for x in (query, key, value)
+            near.of_blocks(x).reshape(-1, near.block_count, window * heads, width) for x in (query, key, value)
         )
         # Eq. 4: each pixel over its nine superpixels.
         scores = key @ self.pixel_query(pixels).relu().transpose(-1, -2)  # (B, M, W * H, b^2 P)
@@ -223,14 +239,18 @@ class FoldedCrossAttention(nn.Module):
         owner_max = near.to_owners(scores.amax(dim=-1).unflatten(-1, (window, heads))).amax(dim=2)  # (B, N, H)
         parts = (scores - near.of_blocks(owner_max).flatten(2).unsqueeze(-1)).exp()
         total = near.to_owners(parts.sum(dim=-1).unflatten(-1, (window, heads))).sum(dim=2)  # (B, N, H)
-        mean = (parts @ self.pixel_value(pixels).relu()).reshape(-1, near.count, window, heads * width)
+        mean = (parts @ self.pixel_value(pixels).relu()).reshape(-1, near.block_count, window, heads * width)
         mean = near.to_owners(mean).sum(dim=2).unflatten(-1, (heads, -1)) / total.unsqueeze(-1)  # (B, N, H, D)
         return superpixels + self.superpixel_out(mean.flatten(-2)), weights, value
 
     def masked(self, scores: Tensor) -> Tensor:
-        """(B, M, W * H, b^2 P) -> the same, without weight in a softmax where a superpixel is not of a pixel's nine."""
+        """(B, M, W * H, b^2 P) -> the same, without weight in a softmax where a superpixel is not of a pixel's nine.
+
+        Whatever the other scores are: each pixel sees its own superpixel, and each superpixel its own pixels, so that no
+        maximum is of hidden scores alone.
+        """
         split = scores.unflatten(2, (self.near.window, self.heads))
-        return split.masked_fill(self.near.hidden[:, :, None], nb.BORDER).flatten(2, 3)
+        return split.masked_fill(self.near.hidden[:, :, None], torch.finfo(scores.dtype).min).flatten(2, 3)
 
 
 class FoldedSelfAttention(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 from onnx import numpy_helper
 
@@ -34,6 +36,9 @@ from seg_models.quantization import (
     rounded,
 )
 from seg_models.segmentation_model import SegmentationModel
+from seg_models.training.recipe import read_recipe
+from seg_models.training.run import start_from
+from seg_models.training.task import SegmentationTask
 from seg_perception.engines.tensorrt.api import TensorRt
 from seg_perception.engines.tensorrt.build import BuildRequest, build
 from seg_perception.engines.tensorrt.options import BuildOptions
@@ -180,6 +185,16 @@ def test_a_training_in_8_bits_is_resumed_and_has_no_other_file(run, tmp_path, ca
     assert command.main([*arguments, "--out", str(tmp_path / "float.onnx")]) == 2
     assert "was trained in 8 bits; export it with --precision int8" in capsys.readouterr().err
     assert not (tmp_path / "float.onnx").exists()
+
+
+def test_fine_tuning_starts_from_coarser_superpixels_too(run):
+    finer = ["model.options.superpixel_stride=16", "quantization.enabled=true"]
+    layers = f"quantization.layers=[[{next(iter(ranges(load_task(run['int8'] / 'last.ckpt').model)))}]]"
+    coarse = load_task(run["float"] / "last.ckpt")
+    task = SegmentationTask(asdict(read_recipe(run["recipe"], [*finer, layers])), asdict(coarse.table))
+    start_from(task, run["float"] / "last.ckpt")
+    queries = F.interpolate(coarse.model.state_dict()["queries"], scale_factor=2, mode="bilinear")
+    torch.testing.assert_close(task.model.state_dict()["queries"], queries.flatten(2).mT)
 
 
 @pytest.mark.parametrize(

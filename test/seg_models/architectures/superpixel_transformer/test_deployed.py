@@ -75,13 +75,14 @@ def test_folding_agrees_in_float32():
         torch.testing.assert_close(ours[inside] / scale, theirs[inside] / scale, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("factor", [3e3, 3e6])
 @pytest.mark.parametrize("stride", [32, 16])
-def test_scores_that_differ_widely_between_cells_do_not_vanish(stride):
-    """A softmax that took its maximum from another superpixel's pixels would divide zero by zero here."""
+def test_scores_that_differ_widely_between_cells_do_not_vanish(stride, factor):
+    """A softmax that took its maximum from another superpixel's pixels, or from a hidden one, would divide zero by zero here."""
     model = random_model(cross_attention_layers=1, superpixel_stride=stride).double()
     with torch.no_grad():
         for mlp in (model.cross_attention[0].pixel_key, model.cross_attention[0].pixel_query):
-            mlp[2].weight.mul_(3000)  # exp of less than -745 is 0 in float64
+            mlp[2].weight.mul_(factor)  # exp of less than -745 is 0 in float64
     image = torch.randn(1, 3, *model.image_size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     with torch.no_grad():
         expected, actual = model.associate_features(image), model.deployed().associate_features(image)
