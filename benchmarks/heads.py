@@ -38,7 +38,7 @@ HEADS = {  # name: recipe
     "linear": "camvid_linear_lite0",
     "LR-ASPP": "camvid_lraspp_lite0",
     "FPN, width 64": "camvid_fpn_lite0",
-    "Superpixel Transformer, robot's": "camvid_spt_lite0",
+    "Superpixel Transformer, robot's, every 32 pixels": "camvid_spt_lite0",
     "Superpixel Transformer, robot's, every 16 pixels": "camvid_spt_fine_lite0",
     "Superpixel Transformer, paper's": "camvid_spt_paper_lite0",
 }

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-FOUR = 4  # feature columns that the loops are written for; cells of fewer have columns without weight beside theirs
+UNROLLED_COLUMNS = 4  # of features, that the loops are written for; cells of fewer have columns without weight beside theirs
 LANES = 16  # pixels that are painted together: one register of AVX-512, two of AVX2, four of NEON
 
 
@@ -54,8 +54,8 @@ class Tiles:
 
     Attributes:
         start: int32 (cells + 1,), where each cell's tiles begin and end.
-        weights: float32 (T * max(features, FOUR) * LANES,), of each of the cell's features at a tile's pixels; behind the
-            cell's end those of its last pixel.
+        weights: float32 (T * max(features, UNROLLED_COLUMNS) * LANES,), of each of the cell's features at a tile's pixels;
+            behind the cell's end those of its last pixel.
     """
 
     start: np.ndarray
@@ -92,7 +92,7 @@ def tiles(pixels: int, input_side: int, cell: int, features: int, cells: int) ->
     along = axis(pixels, input_side, cell, features, cells)
     counts = -(-np.diff(along.start) // LANES)
     start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    weights = np.zeros((start[-1], max(features, FOUR), LANES), np.float32)
+    weights = np.zeros((start[-1], max(features, UNROLLED_COLUMNS), LANES), np.float32)
     pixel = np.arange(pixels)
     owner = np.searchsorted(along.start, pixel, side="right") - 1
     tile, lane = np.divmod(pixel - along.start[owner], LANES)

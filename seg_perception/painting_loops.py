@@ -25,7 +25,7 @@ from numba import float32, int32
 from numba.extending import intrinsic
 
 from seg_perception.compiled import compiled
-from seg_perception.painting_geometry import FOUR, LANES
+from seg_perception.painting_geometry import LANES, UNROLLED_COLUMNS
 
 UNLABELLED = 255
 LOG2_E = np.float32(math.log2(math.e))
@@ -99,7 +99,8 @@ def paint_band(  # type: ignore[no-untyped-def]
         row_start, col_start: int32 [R + 1], [C + 1], where each cell's pixels begin and end.
         y_lower, y_upper, y_weight: [H], features of the pixel row's cell on its two sides, and the share of the upper.
         tile_start: int32 [C + 1], where each column of cells' tiles begin and end.
-        tiles: float32 [T * max(w, FOUR) * LANES], the weight of each of the cell's feature columns at LANES pixels in a row.
+        tiles: float32 [T * max(w, UNROLLED_COLUMNS) * LANES], the weight of each of the cell's feature columns at LANES
+            pixels in a row.
         labels: uint8 [H, W], or [0, 0] where nobody wants them; confidence: the same; superpixels: the same in uint16.
     """
     rows, cols = association.shape[0], association.shape[1]
@@ -110,7 +111,7 @@ def paint_band(  # type: ignore[no-untyped-def]
     widest = 0  # tiles of the widest cell
     for col in range(cols):
         widest = max(widest, tile_start[col + 1] - tile_start[col])
-    columns = max(features, FOUR)
+    columns = max(features, UNROLLED_COLUMNS)
     across = np.zeros((9, columns), np.float32)  # scores of a pixel row at the cell's feature columns
     floats = np.zeros(widest * FLOATS, np.float32)
     owner = np.zeros(widest * LANES, np.int32)
@@ -175,7 +176,7 @@ def paint_band(  # type: ignore[no-untyped-def]
                     for u in range(features):
                         above = association[row, col, y_lower[y], u, n]
                         across[i, u] = above + (association[row, col, y_upper[y], u, n] - above) * y_weight[y]
-                if columns == FOUR:
+                if columns == UNROLLED_COLUMNS:
                     _associate_four(across, tiles, first, count_tiles, ids, floats, owner)
                 else:
                     _associate(across, tiles, columns, first, count_tiles, ids, floats, owner)

@@ -23,8 +23,7 @@ from seg_models.ops.painting import PaintingGeometry, paint_association  # noqa:
 FLOAT, HALF = np.dtype(np.float32), np.dtype(np.float16)
 CASES = {
     # name: geometry, K, element types, output size
-    "the robot's": (PaintingGeometry((384, 512), (12, 16), (32, 32), (4, 4)), 16, (FLOAT, FLOAT), (240, 320)),
-    "finer superpixels": (PaintingGeometry((96, 128), (6, 8), (16, 16), (2, 2)), 16, (FLOAT, FLOAT), (120, 160)),
+    "the robot's": (PaintingGeometry((384, 512), (24, 32), (16, 16), (2, 2)), 16, (FLOAT, FLOAT), (240, 320)),
     "network size": (PaintingGeometry((96, 128), (3, 4), (32, 32), (4, 4)), 5, (FLOAT, FLOAT), (96, 128)),
     "half": (PaintingGeometry((96, 128), (3, 4), (32, 32), (4, 4)), 16, (HALF, HALF), (120, 160)),
     "mixed types": (PaintingGeometry((64, 64), (2, 2), (32, 32), (8, 8)), 7, (FLOAT, HALF), (100, 77)),
