@@ -23,8 +23,8 @@ LEARN = 120  # samples before anything is said: two minutes
 FORGET = 600  # samples after which the past has faded: ten minutes, so that an evening is no alarm
 RECENT = 5  # samples that are judged together: one strange frame is none
 DEVIATIONS = 4.0
-# Less is no alarm however steady it was before. On the demo recording (shipped model) mean confidence is 0.73 +- 0.04, with
-# the lens covered 0.25 to 0.31, blurred 0.45, overexposed 0.44, upside down 0.50; of half a picture 0.69.
+# Less is no alarm however steady it was before. On the demo recording (shipped model) mean confidence is 0.78 +- 0.05, blurred
+# 0.53, overexposed 0.38, upside down 0.46; of half a picture 0.68. With the lens covered it is anything: 0.56, 0.91.
 LEAST_CHANGE = 0.2
 # Standard deviation in grey levels of 255: rooms have 30 to 50, black with a sensor's noise 0 to 4.
 LEAST_CONTRAST = 5.0

@@ -73,6 +73,7 @@ def to_int8(proto: onnx.ModelProto, images: Sequence[np.ndarray], method: str) -
                 op_types_to_quantize=list(QUANTIZED),
                 nodes_to_quantize=chosen,
                 per_channel=True,
+                reduce_range=True,  # of weights: see `seg_models.quantization.HIGHEST_WEIGHT`
                 activation_type=QuantType.QInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=METHODS[method],

@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from seg_models.export.int8 import QUANTIZED, Int8Error, quantized_nodes
-from seg_models.quantization import HIGHEST
+from seg_models.quantization import HIGHEST_WEIGHT
 
 OF_LAYER = ".layer"  # what a quantised layer's own layer is called in it
 
@@ -113,8 +113,8 @@ def quantized_weight(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndar
     """Weights as int8 and the step of each output channel, float32, as `seg_models.quantization.rounded` has them."""
     others = tuple(i for i in range(weight.ndim) if i != axis)
     largest = np.abs(weight).max(axis=others, keepdims=True)
-    step = np.where(largest > 0, largest / np.float32(HIGHEST), np.float32(1)).astype(np.float32)
-    return np.clip(np.rint(weight / step), -HIGHEST, HIGHEST).astype(np.int8), step.reshape(-1)
+    step = np.where(largest > 0, largest / np.float32(HIGHEST_WEIGHT), np.float32(1)).astype(np.float32)
+    return np.clip(np.rint(weight / step), -HIGHEST_WEIGHT, HIGHEST_WEIGHT).astype(np.int8), step.reshape(-1)
 
 
 def _constants(name: str, scale: np.ndarray | np.float32, zero_point: np.ndarray | np.int8) -> list[TensorProto]:

@@ -26,7 +26,7 @@ from seg_models.export.int8 import quantized_nodes, to_int8
 from seg_models.export.layers import quantized_layers
 from seg_models.export.learned_int8 import module_of
 from seg_models.quantization import (
-    HIGHEST,
+    HIGHEST_WEIGHT,
     InputRange,
     QuantizationError,
     QuantizedLayer,
@@ -111,7 +111,7 @@ def test_the_file_has_pairs_where_calibration_puts_them_and_the_trained_scales_i
         assert scale == np.float32(float(ranges(task.model)[path].step().detach()))
         (_, steps, axis), (_, other_steps, other_axis) = of_inputs[1], calibrated[path][1]
         assert axis % 4 == other_axis % 4 or axis == other_axis
-        # onnxruntime divides the doubled range by 254 where this divides it by 127
+        # onnxruntime divides the doubled range by 128 where this divides it by 64
         np.testing.assert_allclose(steps, other_steps, rtol=1e-6)
     assert calibrated.keys() < {name for name, _ in task.model.named_modules()}
     assert not {"classifier", "backbone.network.conv_stem"} & mine.keys()  # last and first stay in float
@@ -256,7 +256,7 @@ def test_a_calibrated_model_is_near_the_float_one_and_its_weights_lie_on_the_gri
     assert 0 < float((came - expected).abs().mean()) < 0.1 * float(expected.abs().mean())
     layer = next(part for part in quantized.modules() if isinstance(part, QuantizedLayer))
     on_grid = rounded(layer.layer.weight).flatten(1)
-    steps = on_grid / (layer.layer.weight.flatten(1).abs().amax(1, keepdim=True) / HIGHEST)
+    steps = on_grid / (layer.layer.weight.flatten(1).abs().amax(1, keepdim=True) / HIGHEST_WEIGHT)
     torch.testing.assert_close(steps, steps.round(), atol=1e-4, rtol=0)
 
 
