@@ -78,7 +78,13 @@ def test_images_of_a_topic_are_segmented_and_shown_with_their_stamps(
 
 
 def publish_until_it_ends(process: subprocess.Popen[str], cameras: list[Camera]) -> list[dict[int, np.ndarray]]:
-    """A random image of each camera again and again, until the view has seen enough; the images by their stamps."""
+    """A random image of each camera again and again, until the view has seen enough; the images by their stamps.
+
+    The first one waits until the view listens to the cameras beside the node: it asks for a number of labels, and on a
+    busy machine these could all come before it has heard where the node has its images from.
+    """
+    for camera in cameras:
+        wait_until(lambda c=camera: c.publisher.get_subscription_count() >= 2, START_S, "the view's image subscription")
     sent: list[dict[int, np.ndarray]] = [{} for _ in cameras]
 
     def has_ended() -> bool:
