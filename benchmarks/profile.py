@@ -160,9 +160,11 @@ def report(title: str, layers: list[Layer], call_ms: float, longest: int) -> str
     total = sum(layer.ms for layer in layers)
     kinds, parts = shares(layers)
     lines = [f"### {title}", "", f"{total:.2f} ms in layers, {call_ms:.2f} ms a call", ""]
+    parts = {part: ms for part, ms in parts.items() if ms}  # the input itself, which takes no time, is in none
+    kinds = {kind: ms for kind, ms in kinds.items() if ms >= total / 200}
     for name, times in (("part", parts), ("kind", kinds)):
         lines += [f"| {name} | ms | % |", "|---|---|---|"]
-        lines += [f"| {key} | {ms:.2f} | {100 * ms / total:.0f} |" for key, ms in times.items() if ms >= total / 200]
+        lines += [f"| {key} | {ms:.2f} | {100 * ms / total:.0f} |" for key, ms in times.items()]
         lines.append("")
     if longest:
         lines += ["| layer | kind | ms |", "|---|---|---|"]

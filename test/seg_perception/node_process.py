@@ -118,14 +118,15 @@ class Camera:
         return self.node.create_subscription(kind, f"/{self.name}/{name}", self.received[name].append, 10)
 
     def connect(self) -> None:
-        """Wait until the node listens and its outputs are heard."""
+        """Wait until the node listens and its outputs are heard; also once it was reactivated and listens anew."""
         wait_until(lambda: self.publisher.get_subscription_count() > 0, START_S, "the node's image subscription")
         for name, subscription in self.subscriptions.items():
             wait_until(
                 lambda s=subscription: self.node.count_publishers(s.topic_name) > 0, START_S, f"a publisher of {name}"
             )
         # Both ends know of each other only a little later; images until then may go unanswered.
-        wait_until(self._answers, START_S, "a first answer")
+        before = {name: len(self.received[name]) for name in self.subscriptions}
+        wait_until(lambda: self._answers(before), START_S, "a first answer")
 
     def connect_again(self) -> None:
         """As `connect`, for one that was connected to outputs that may have gone and come since."""
@@ -133,10 +134,10 @@ class Camera:
             received.clear()
         self.connect()
 
-    def _answers(self) -> bool:
+    def _answers(self, before: dict[str, int]) -> bool:
         self.publish(np.zeros((24, 32, 3), np.uint8), stamp=(0, 0))
         try:
-            wait_until(lambda: all(self.received[name] for name in self.subscriptions), 0.3, "")
+            wait_until(lambda: all(len(self.received[name]) > count for name, count in before.items()), 0.3, "")
         except AssertionError:
             return False
         return True

@@ -127,7 +127,7 @@ def test_a_killed_driver_leaves_no_worker_behind_and_the_next_goes_on(
     tmp_path: Path, model: Path, cluster: Cluster
 ) -> None:
     bags, out = tmp_path / "bags", tmp_path / "out"
-    names = {"a": 4, "long": 4 * LONG, "longer": 4 * LONG}
+    names = {"a": 4, "long": 10 * LONG}  # the driver may be seconds late to write, where it asks for the cluster's nodes
     counts = sum(
         write_labelled_bag(bags / name, seed, 0.3, frames) for seed, (name, frames) in enumerate(names.items())
     )
@@ -139,7 +139,7 @@ def test_a_killed_driver_leaves_no_worker_behind_and_the_next_goes_on(
     assert not (out / "fleet.json").exists()
     before = done.stat().st_mtime_ns
     until(lambda: not workers_at(bags), "the end of the killed driver's workers")
-    assert len(list((out / "bags").glob("[!.]*.json"))) < 3
+    assert list((out / "bags").glob("[!.]*.json")) == [done]
 
     assert main(given) == 0
     assert fleet_json(out)["confusion"] == np.asarray(counts).tolist()

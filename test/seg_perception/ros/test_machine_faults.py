@@ -51,6 +51,7 @@ def test_a_model_file_that_goes_or_changes_under_the_node_matters_only_when_it_i
     assert_serves(camera)
     assert change_state(ros_node, name, DEACTIVATE)
     assert change_state(ros_node, name, ACTIVATE)  # not read again
+    camera.connect()
     assert_serves(camera)
     assert change_state(ros_node, name, DEACTIVATE)
     assert change_state(ros_node, name, CLEANUP)
@@ -59,6 +60,7 @@ def test_a_model_file_that_goes_or_changes_under_the_node_matters_only_when_it_i
     model.write_bytes(whole)
     assert change_state(ros_node, name, CONFIGURE)
     assert change_state(ros_node, name, ACTIVATE)
+    camera.connect()
     assert_serves(camera)
 
 

@@ -143,6 +143,7 @@ def test_deactivate_gives_the_device_back_and_activate_takes_it_again(
             assert process.wait_for("device given back: ", count=round_).endswith(" 0 things held")
             wait_until(lambda: holds("false"), ANSWER_S, "no device in the diagnostics")
             assert change_state(ros_node, "segmentation", ACTIVATE)
+        camera.connect()
         np.testing.assert_array_equal(pixels(camera.ask(rgb)), tiny_labels(rgb))
         assert sum("building TensorRT engine" in line for line in process.lines) == 1
     finally:

@@ -37,6 +37,13 @@ def viewing(environment: dict[str, str], *arguments: object) -> subprocess.Popen
     )
 
 
+def end(process: subprocess.Popen[str]) -> None:
+    """One that still runs is killed, and what it said is shown: its test has failed."""
+    if process.poll() is None:
+        process.kill()
+        print(*process.communicate(), sep="\n")
+
+
 def random_rgb(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*INPUT_SIZE, 3), np.uint8)
 
@@ -67,7 +74,7 @@ def test_images_of_a_topic_are_segmented_and_shown_with_their_stamps(
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=START_S)
     finally:
-        process.kill()
+        end(process)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
     labels = read_recording(file)["/camera/labels"]
@@ -119,7 +126,7 @@ def test_what_a_running_node_publishes_is_shown_without_a_second_model(
         (sent,) = publish_until_it_ends(process, [camera])
         out, errors = process.communicate(timeout=START_S)
     finally:
-        process.kill()
+        end(process)
         node.stop()
     assert process.returncode == 0, errors
     assert "shown       12 images" in out
@@ -158,7 +165,7 @@ def test_several_cameras_of_a_node_are_shown_each_in_its_place(
         sent = publish_until_it_ends(process, cameras)
         out, errors = process.communicate(timeout=START_S)
     finally:
-        process.kill()
+        end(process)
         node.stop()
     assert process.returncode == 0, errors
     assert "shown       16 images" in out
@@ -216,7 +223,7 @@ def test_depth_of_a_topic_becomes_points(tmp_path: Path, ros_environment: dict[s
         wait_until(ended, START_S, "ten pictures")
         _, errors = process.communicate(timeout=START_S)
     finally:
-        process.kill()
+        end(process)
     assert process.returncode == 0, errors
     points = read_recording(file)["/points"]
     assert points.stamps_ns
