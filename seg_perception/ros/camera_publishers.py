@@ -87,13 +87,19 @@ class CameraPublishers:
             self._publish_label_info()
 
     def prepare_model(self, info: ModelInfo, classes: ClassMap) -> None:
-        """Make the publishers that they need and those before have not."""
+        """Make the publishers that they need and those before have not. Of several models on their way the last one counts."""
+        unused = self._next
         self._next = Serving(info, classes, self._serving.outputs.changed_to(mask_names(info, classes), self._mask))
+        self._destroy_leftovers(unused)
 
-    def begin_model(self) -> None:
-        """The names of its labels go out before its first mask."""
+    def begin_model(self, info: ModelInfo) -> None:
+        """The names of its labels go out before its first mask.
+
+        Args:
+            info: as it was prepared; of a model that another one has overtaken since, nothing is begun.
+        """
         with self._changing:
-            if self._next is None:
+            if self._next is None or self._next.info is not info:
                 return
             self._before, self._serving, self._next = self._serving, self._next, None
         self._publish_label_info()

@@ -48,3 +48,7 @@ class GuardedNode(Protocol):
     @property
     def is_building(self) -> bool:
         """Whether TensorRT tells of progress in building an engine, which may take long."""
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether somebody loads another model, whose engine is a new one in any case."""

@@ -13,7 +13,7 @@ _LOOK_AGAIN_S = 0.05
 
 
 class SlotClosedError(RuntimeError):
-    """The model was let go while another one was on its way in."""
+    """The model was let go, or a third one came, while another one was on its way in."""
 
 
 @dataclass
@@ -57,19 +57,22 @@ class ModelSlot:
         """Let another segmenter serve from the next frame on. Waits for the frame in hand, if there is one.
 
         Args:
-            segmenter: open and warm.
+            segmenter: open and warm. It takes the place also of one that waits for the frame in hand.
             between: called when no frame is in hand, before the first one of the new model.
 
         Returns:
             the one that served before, which no frame uses any more.
 
         Raises:
-            SlotClosedError: `close` was called; the model in place stays.
+            SlotClosedError: `close` was called, or `replace` once more; this model does not serve.
             Exception: what `between` raises; the model in place stays.
         """
         change = _Change(segmenter, between)
         with self._state:
-            self._change = change
+            displaced, self._change = self._change, change
+        if displaced is not None:
+            displaced.error = SlotClosedError("another model was loaded meanwhile")
+            displaced.taken.set()
         # Under overload the working thread takes the lock again at once, and takes the change itself with it.
         while not change.taken.is_set():
             if self._frame.acquire(timeout=_LOOK_AGAIN_S):

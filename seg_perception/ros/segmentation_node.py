@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
@@ -40,6 +41,19 @@ from seg_perception.ros.worker_guard import WorkerGuard
 from seg_perception.segmenter import Segmenter
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a segmenter was made with.
+
+    Attributes:
+        values: parameters that stand for it while it serves.
+        classes: the robot's, of its model's.
+    """
+
+    values: NodeParameters
+    classes: ClassMap
+
+
 class SegmentationNode(LifecycleNode):
     """Segments the images of one camera or several; see docs/parameters.md and the topic table in docs/node.md."""
 
@@ -49,8 +63,9 @@ class SegmentationNode(LifecycleNode):
         self._problem = self._settings.problem
         self._lifecycle = "unconfigured"
         self._slot: ModelSlot | None = None
-        self._asked = self._loaded = self._settings.values  # of the model made last, and of the one in the slot
-        self._asked_classes: ClassMap | None = None
+        self._loaded = self._settings.values  # of the model in the slot
+        # Several may be on their way, one that is loaded and one that is started anew.
+        self._origins: WeakKeyDictionary[Segmenter, Origin] = WeakKeyDictionary()
         self._build: BuildReports | None = None  # while configure may be building
         self._mailbox: CameraMailbox | None = None
         self._guard = WorkerGuard(self, self, self._limits)
@@ -80,9 +95,9 @@ class SegmentationNode(LifecycleNode):
             if self._settings.problem:
                 raise ValueError(self._settings.problem)
             segmenter = self.make_segmenter()
-            assert self._asked_classes is not None
+            origin = self._origins[segmenter]
             for camera in self._cameras:
-                camera.configure(self._settings.values.cameras[camera.name], segmenter.info, self._asked_classes)
+                camera.configure(self._settings.values.cameras[camera.name], segmenter.info, origin.classes)
             warm_ms = self._open(segmenter)
         except (ValueError, OSError, EngineError) as error:
             for camera in self._cameras:
@@ -92,8 +107,8 @@ class SegmentationNode(LifecycleNode):
         finally:
             self._build = None
         self._problem = ""
-        self._slot, self._loaded = ModelSlot(segmenter), self._asked
-        self._guard.configured(self._slot, self._asked.engine)
+        self._slot, self._loaded = ModelSlot(segmenter), origin.values
+        self._guard.configured(self._slot, origin.values.engine)
         self._lifecycle = "inactive"
         self.get_logger().info(
             f"configured: model {segmenter.info.name}, {segmenter.engine_description}, {warm_ms:.1f} ms an image"
@@ -203,26 +218,27 @@ class SegmentationNode(LifecycleNode):
         segmenter = Segmenter(
             values.model_path, values.engine, values.threads, values.precision, values.tensorrt, self._build
         )
-        self._asked_classes = _class_map(values, segmenter.info)
-        self._asked = values
+        self._origins[segmenter] = Origin(values, _class_map(values, segmenter.info))
         return segmenter
 
     def prepare_model(self, segmenter: Segmenter) -> None:
         """Make the publishers that a model needs and the one before has not."""
-        assert self._asked_classes is not None
+        # The threshold may have been changed since it was made.
+        threshold = self._settings.values.confidence_threshold
+        classes = self._origins[segmenter].classes.with_confidence_threshold(threshold)
         for camera in self._cameras:
-            camera.publishers.prepare_model(segmenter.info, self._asked_classes)
+            camera.publishers.prepare_model(segmenter.info, classes)
 
     def begin_model(self, segmenter: Segmenter) -> None:
         """Between two frames: its labels' names go out before its first mask."""
         for camera in self._cameras:
-            camera.publishers.begin_model()
+            camera.publishers.begin_model(segmenter.info)
 
     def model_loaded(self, segmenter: Segmenter) -> None:
         """Let go of what belonged to the model before."""
         for camera in self._cameras:
             camera.model_loaded()
-        self._loaded, self._build = self._asked, None
+        self._loaded, self._build = self._origins[segmenter].values, None
         self._guard.model_changed(self._loaded.engine)
         if self._lifecycle != "active":
             segmenter.release_device()
@@ -250,7 +266,7 @@ class SegmentationNode(LifecycleNode):
     def make_again(self, engine: str) -> Segmenter:
         """A segmenter as the one that serves, with another engine; not open. Raises what `make_segmenter` does."""
         segmenter = self._made(replace(self._loaded, engine=engine))
-        self._asked = self._loaded  # the parameters stay what they are
+        self._origins[segmenter] = replace(self._origins[segmenter], values=self._loaded)
         return segmenter
 
     def model_renewed(self) -> None:
@@ -270,6 +286,11 @@ class SegmentationNode(LifecycleNode):
 
     def _limits(self) -> Limits:
         return Limits(self._settings.values.hang_timeout_s, self._settings.values.hang_restarts)
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether `~/load_model` is at work."""
+        return bool(self._loader.busy)
 
     @property
     def is_building(self) -> bool:

@@ -101,8 +101,13 @@ class WorkerGuard:
 
     def model_changed(self, engine: str) -> None:
         """Another model was loaded into the slot, with the engine that was asked for."""
-        if self._slot is not None:
-            self._plan = RecoveryPlan(engine, self._slot.segmenter.engine_name)
+        if self._slot is None:
+            return
+        self._plan = RecoveryPlan(engine, self._slot.segmenter.engine_name)
+        if self.is_paused:
+            self._start_anew("", keeps_serving=False)  # it has hung since: what is on its way is of the model before
+        else:
+            self._restart = None
 
     def opening_hangs(self, thread: threading.Thread, of_slot: bool = False) -> None:
         """A transition or a service has given up opening an engine; too many of those end the process, too.
@@ -187,7 +192,9 @@ class WorkerGuard:
         elif not worker.is_alive:
             self._node.get_logger().error("the worker thread has ended by itself; another one goes on")
             self._go_on()
-        elif self._restart is None and self._plan.fails_too_often(worker.engine_failures):
+        elif self._restart is not None or self._host.is_loading:
+            pass  # another engine comes in any case
+        elif self._plan.fails_too_often(worker.engine_failures):
             failed = f"failed {worker.engine_failures} images in a row"
             self._node.get_logger().error(f"the engine {failed}: starting it anew")
             self._start_anew(failed, keeps_serving=True)
@@ -262,6 +269,8 @@ class WorkerGuard:
         self._opening = restart.thread
 
     def _opened(self, restart: EngineRestart, segmenter: Segmenter, error: Exception | None) -> None:
+        if restart.keeps_serving and self._host.is_loading and restart is self._restart:
+            self._restart = None  # the model that is loaded has an engine of its own
         if restart is not self._restart or error is not None or self._slot is None:
             in_thread(segmenter.close, "closing a model")
             if restart is self._restart and error is not None:
@@ -270,7 +279,7 @@ class WorkerGuard:
         self._node.get_logger().info(f"{segmenter.engine_description} serves after {restart.elapsed_s:.1f} s")
         self._host.prepare_model(segmenter)
         if restart.keeps_serving:
-            self._exchange(self._slot, segmenter)
+            self._exchange(restart, self._slot, segmenter)
         else:
             self._free(self._slot)
             self._slot = ModelSlot(segmenter)
@@ -278,22 +287,29 @@ class WorkerGuard:
             self._host.model_renewed()
             self._go_on()
 
-    def _exchange(self, slot: ModelSlot, segmenter: Segmenter) -> None:
+    def _exchange(self, restart: EngineRestart, slot: ModelSlot, segmenter: Segmenter) -> None:
         """Between two frames, while the worker goes on."""
         executor = self._node.executor
         assert executor is not None
 
-        def done() -> None:
-            if slot is self._slot:
-                self._restart = None
+        def done(error: Exception | None) -> None:
+            if error is None and slot is self._slot:
                 self._host.model_renewed()
+            if restart is not self._restart:
+                return  # the frame in hand hung meanwhile, and yet another engine is on its way
+            if error is None or isinstance(error, SlotClosedError):
+                self._restart = None
+            else:
+                self._failed(restart, error)
 
         def exchange() -> None:
+            error: Exception | None = None
             try:
-                slot.replace(segmenter, lambda: self._host.begin_model(segmenter)).close()
-            except SlotClosedError:
-                segmenter.close()
-            executor.create_task(done)
+                unused = slot.replace(segmenter, lambda: self._host.begin_model(segmenter))
+            except Exception as raised:
+                unused, error = segmenter, raised
+            executor.create_task(done, error)
+            unused.close()
 
         in_thread(exchange, "changing engines")
 

@@ -80,6 +80,30 @@ def test_what_goes_wrong_between_the_frames_leaves_the_model_in_place(models):
         assert segmenter is models[0]
 
 
+def test_a_model_that_waits_for_the_frame_in_hand_is_overtaken_by_the_next_one(models):
+    slot, outcomes = ModelSlot(models[0]), {}
+
+    def replace(name: str, model: Segmenter) -> None:
+        try:
+            outcomes[name] = slot.replace(model, nothing)
+        except SlotClosedError as error:
+            outcomes[name] = error
+
+    first = threading.Thread(target=replace, args=("first", Segmenter(models[1].info.path)), daemon=True)
+    second = threading.Thread(target=replace, args=("second", models[1]), daemon=True)
+    with slot.serving():
+        first.start()
+        wait_until(lambda: slot._change is not None, 10, "the first one to wait")
+        second.start()
+        wait_until(lambda: "first" in outcomes, 10, "its refusal")
+    for thread in (first, second):
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+    assert isinstance(outcomes["first"], SlotClosedError)
+    assert outcomes["second"] is models[0]
+    assert slot.segmenter is models[1]
+
+
 def test_a_slot_that_was_closed_lets_nothing_in_even_with_a_frame_that_hangs(models):
     slot, errors = ModelSlot(models[0]), []
 

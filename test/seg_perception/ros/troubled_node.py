@@ -1,6 +1,6 @@
 """The real node on libraries that hang or fail when told to: `python -m` this, with the node's arguments and TROUBLE set.
 
-TROUBLE names a file, read again at every call, that holds a line of
+TROUBLE names a file, read again at every call, that holds any of these lines:
 
     hang N         sessions of ONNX Runtime up to the Nth (from 1, in the order they are made) hang in `run` while it says so
     throw N        they raise in `run`
@@ -30,14 +30,14 @@ from seg_perception.ros.node import main
 TROUBLE = Path(os.environ["TROUBLE"])
 
 
-def trouble() -> tuple[str, int]:
-    """What the file says now."""
-    words = TROUBLE.read_text().split()
-    return (words[0] if words else "", int(words[1]) if len(words) > 1 else 0)
+def troubles() -> dict[str, int]:
+    """What the file says now, with the number behind it or 0."""
+    lines = [line.split() for line in TROUBLE.read_text().splitlines() if line.strip()]
+    return {words[0]: int(words[1]) if len(words) > 1 else 0 for words in lines}
 
 
 def hang_while(kind: str) -> None:
-    while trouble()[0] == kind:
+    while kind in troubles():
         time.sleep(0.02)
 
 
@@ -53,14 +53,14 @@ class TroubledSession(onnxruntime.InferenceSession):
         super().__init__(*arguments, **options)
 
     def run(self, *arguments: Any, **options: Any) -> Any:
-        while trouble()[0] == "hang" and self.number <= trouble()[1]:
+        while self.number <= troubles().get("hang", 0):
             time.sleep(0.02)
-        kind, last = trouble()
-        if kind == "lock":
+        now = troubles()
+        if "lock" in now:
             ctypes.PyDLL(None).sleep(1000)  # PyDLL keeps the lock
-        if kind == "throw-once":
+        if "throw-once" in now:
             TROUBLE.write_text("")
-        if kind == "throw-once" or (kind == "throw" and self.number <= last):
+        if "throw-once" in now or self.number <= now.get("throw", 0):
             raise RuntimeError("[ONNXRuntimeError] : 1 : FAIL : the device is lost")
         return super().run(*arguments, **options)
 
