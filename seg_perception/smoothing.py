@@ -33,7 +33,7 @@ class TemporalSmoother:
         self._view = None
 
     def smooth(
-        self, outputs: dict[str, np.ndarray], image: np.ndarray, stamp_s: float, weight: float
+        self, outputs: dict[str, np.ndarray], image: np.ndarray, stamp_s: float, weight: float, cell: tuple[int, int]
     ) -> dict[str, np.ndarray]:
         """The mean with a frame's scores taken in.
 
@@ -42,6 +42,7 @@ class TemporalSmoother:
             image: uint8 [H, W, 3], the network's input.
             stamp_s: of the frame.
             weight: of the mean so far, 0 to below 1.
+            cell: (h, w), pixels of the network's input in a cell; cells may hang over it.
 
         Returns:
             the same names and shapes, float32; they hold until the next call.
@@ -57,7 +58,7 @@ class TemporalSmoother:
         if goes_on:
             assert self._view is not None
             grid = fresh["class_logits"].shape[:2]
-            kept = weight * _still(self._view, view, (grid[0], grid[1]), self._motion)  # (R, C)
+            kept = weight * _still(self._view, view, (grid[0], grid[1]), cell, self._motion)  # (R, C)
             for name, array in fresh.items():
                 kept_here = kept.reshape(grid + (1,) * (array.ndim - 2))
                 with np.errstate(invalid="ignore"):
@@ -73,9 +74,17 @@ def _view_of(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _still(before: np.ndarray, now: np.ndarray, grid: tuple[int, int], motion: float) -> np.ndarray:
+def _still(
+    before: np.ndarray, now: np.ndarray, grid: tuple[int, int], cell: tuple[int, int], motion: float
+) -> np.ndarray:
     """1.0 in the cells of the grid where nothing moves, nor in the cells beside them: float32 [R, C]."""
     difference = cv2.absdiff(before, now).astype(np.float32)
+    below, right = (
+        max(0, cells * pixels // REDUCTION - side)
+        for cells, pixels, side in zip(grid, cell, difference.shape[:2], strict=True)
+    )
+    if below or right:
+        difference = cv2.copyMakeBorder(difference, 0, below, 0, right, cv2.BORDER_REPLICATE)
     by_cell = cv2.resize(difference, grid[::-1], interpolation=cv2.INTER_AREA).max(-1)  # of the colour that says most
     moves = cv2.dilate((by_cell > motion).astype(np.uint8), np.ones((3, 3), np.uint8))
     return 1.0 - moves.astype(np.float32)

@@ -123,7 +123,8 @@ def fit_grid(model: nn.Module, key: str, value: Tensor, shape: torch.Size, where
         return resize_queries(value, model.upsampling.grid)  # type: ignore[arg-type, union-attr]
     if key.startswith("backbone.vit.") and key.endswith(".relative_position_bias_table"):
         return resize_bias_table(value, model.backbone.grid)  # type: ignore[arg-type, union-attr]
-    if key in LEARNED_GRIDS and value.ndim == 4 and value.shape[:2] == shape[:2]:
+    is_grid = value.ndim == 4 and value.is_floating_point() and value.numel() > 0
+    if key in LEARNED_GRIDS and is_grid and value.shape[:2] == shape[:2]:
         return resize_grid(value, (shape[-2], shape[-1]))
     return value
 

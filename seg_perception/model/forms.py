@@ -18,6 +18,7 @@ from seg_perception.painting_geometry import PaintingGeometry
 FORMS = {"labels": "1", "association": "2"}  # the format version that each came with
 FLOATS = ("float32", "float16")
 MAX_SUPERPIXELS = 65535  # published as uint16 (16UC1)
+MAX_FEATURES = 2**24  # pixel features of an image, nine scores each: 600 MB; an input of 4096x4096 at stride 4 has 2**20
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,12 @@ def painting_geometry(
                 f"model file {path}: a grid of {_sides(grid)} cells of {_sides(cell)} pixels does not cover an input of "
                 f"{_sides(input_size)}; a superpixel_grid of at least {_sides(fit)} does"
             )
+    features = grid[0] * grid[1] * feature_cell[0] * feature_cell[1]
+    if features > MAX_FEATURES:
+        raise ModelFileError(
+            f"model file {path}: {_sides(grid)} cells of {_sides(feature_cell)} pixel features are {features}, expected at most "
+            f"{MAX_FEATURES}; {EXPORT_HINT}"
+        )
     return PaintingGeometry(input_size, grid, cell, feature_cell)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ def read_model_info(path: str | Path) -> ModelInfo:
             f"(the first: {header.external_weights[0]}); a deployment model is one file; {EXPORT_HINT}"
         )
     fields = _MetadataReader(path, metadata)
-    class_names = fields.read("class_names", _class_names, f"a JSON list of 1 to {MAX_CLASSES} different names")
+    class_names = fields.read("class_names", _class_names, f"a JSON list of 1 to {MAX_CLASSES} different names without control characters")
     palette = fields.read("palette", _palette, "a JSON list of [r, g, b] with values 0 to 255")
     input_size = fields.read("input_size", _size, f"JSON [height, width], 1 to {MAX_SIDE}")
     if len(palette) != len(class_names):
@@ -157,23 +158,33 @@ def read_model_info(path: str | Path) -> ModelInfo:
         path=path,
         format_version=metadata["format_version"],
         form=form,
-        name=metadata.get("name", "") or path.stem,
-        architecture=metadata["architecture"],
+        name=_printable(metadata.get("name", "") or path.stem),
+        architecture=_printable(metadata["architecture"]),
         class_names=class_names,
         palette=palette,
         input_size=input_size,
         normalization=normalization,
-        training_data=metadata.get("training_data", ""),
-        license=metadata.get("license", ""),
-        source_commit=metadata.get("source_commit", ""),
+        training_data=_printable(metadata.get("training_data", "")),
+        license=_printable(metadata.get("license", "")),
+        source_commit=_printable(metadata.get("source_commit", "")),
         superpixel_grid=grid,
         has_superpixels=has_output or form == "association",
         geometry=geometry,
         batch_size=check_tensors(path, header, input_size, outputs),
         opset=header.opset,
         file_size_bytes=path.stat().st_size,
-        temperature=metadata.get("temperature", ""),
+        temperature=_printable(metadata.get("temperature", "")),
     )
+
+
+def _is_control(character: str) -> bool:
+    """Whether it would break a line, drive a terminal, or cannot be written as UTF-8."""
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+
+
+def _printable(text: str) -> str:
+    """For terminals and logs of one line: control characters, such as a line break, become question marks."""
+    return "".join("?" if _is_control(character) else character for character in text)
 
 
 def _read_header(path: Path) -> OnnxHeader:
@@ -218,7 +229,8 @@ def _class_names(value: Any) -> tuple[str, ...]:
     names = tuple(value)
     if not isinstance(value, list) or not all(isinstance(name, str) and 0 < len(name) <= MAX_NAME for name in names):
         raise ValueError("not a list of names")
-    "".join(names).encode("utf-8")  # half a surrogate pair is no text: no report could be written with it
+    if any(_is_control(character) for name in names for character in name):
+        raise ValueError("line breaks, other control characters or halves of surrogate pairs in names")
     if not 1 <= len(names) <= MAX_CLASSES or len(set(names)) != len(names):
         raise ValueError("too few, too many or repeated names")
     return names

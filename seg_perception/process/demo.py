@@ -78,7 +78,7 @@ def run_demo(options: DemoOptions) -> EvaluationResult:
         ModelFileError, EngineError, BagError, ValueError: what was given cannot be used.
         NodeProcessError: the node did not come up, or ended.
     """
-    if options.seconds < 0:
+    if not 0 <= options.seconds < float("inf"):
         raise ValueError(f"--seconds is {options.seconds:g}, expected 0 or more")
     model = options.model.absolute()
     info = Segmenter(model, options.engine, options.threads).info  # says what is wrong before anything is started
@@ -87,7 +87,9 @@ def run_demo(options: DemoOptions) -> EvaluationResult:
     os.environ.update(environment)
     with open_bag(options.bag) as bag:
         label_topic = options.label_topic
-        if label_topic is None and DEMO_LABEL_TOPIC in bag.topics():
+        if label_topic is not None:
+            bag.topic(label_topic)  # a name that the recording has not is said as such
+        elif DEMO_LABEL_TOPIC in bag.topics():
             label_topic = DEMO_LABEL_TOPIC
         image_topic = options.image_topic or find_image_topic(bag, label_topic)
         frames = FrameSource(bag, image_topic, label_topic)

@@ -102,12 +102,13 @@ class FramePipeline:
 
     def _smoothing(self, weight: float, header: Header, segmenter: Segmenter) -> Smoothing | None:
         """What makes the mean over time of a frame's scores; None where that is off."""
-        if weight == 0:
+        geometry = segmenter.info.geometry
+        if weight == 0 or geometry is None:
             return None
         if segmenter is not self._smoothed():
             self._smoother.reset()
             self._smoothed = weakref.ref(segmenter)
-        return lambda outputs, image: self._smoother.smooth(outputs, image, 1e-9 * header.stamp_ns, weight)
+        return lambda outputs, image: self._smoother.smooth(outputs, image, 1e-9 * header.stamp_ns, weight, geometry.cell)
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,16 @@ def test_an_output_of_another_shape_than_declared_is_named(tmp_path: Path, name:
         segmenter(np.zeros((*INPUT_SIZE, 3), np.uint8))
 
 
+def test_scores_of_more_classes_than_the_file_names_are_refused(tmp_path: Path) -> None:
+    changes: dict[str, str | None] = {"class_names": '["a", "b", "c"]', "palette": "[[0, 0, 0], [1, 1, 1], [2, 2, 2]]"}
+    path = write_tiny_association_model(tmp_path / "m.onnx", changes, {"class_logits": ["B", "a", "b", "c"]})
+    with (
+        Segmenter(path, "onnxruntime") as segmenter,
+        pytest.raises(EngineError, match="than its file declares: scores of 4 classes, and it names 3"),
+    ):
+        segmenter.warm_up()  # at configure, before the first frame
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_masks_have_the_size_that_is_asked_for(model: Path, kind: str) -> None:
     rgb = cells_image().repeat(2, 0).repeat(2, 1)

@@ -9,7 +9,8 @@ import pytest
 from seg_perception.smoothing import LONGEST_GAP_S, TemporalSmoother
 
 GRID, CLASSES, FEATURES = (6, 8), 3, 4
-SIZE = (96, 128)  # of the network's input: 16 pixels a cell
+SIZE = (96, 128)  # of the network's input
+CELL = (16, 16)  # pixels of it
 WEIGHT = 0.8
 
 
@@ -28,7 +29,7 @@ def view(seed: int = 0) -> np.ndarray:
 
 
 def smoothed(smoother: TemporalSmoother, seed: int, image: np.ndarray, stamp_s: float) -> dict[str, np.ndarray]:
-    result = smoother.smooth(scores(seed), image, stamp_s, WEIGHT)
+    result = smoother.smooth(scores(seed), image, stamp_s, WEIGHT, CELL)
     return {name: array.copy() for name, array in result.items()}
 
 
@@ -57,8 +58,8 @@ def test_what_a_frame_gives_is_left_as_it_is_and_halves_become_floats() -> None:
     smoother = TemporalSmoother()
     given = {name: array.astype(np.float16) for name, array in scores(1).items()}
     kept = {name: array.copy() for name, array in given.items()}
-    smoother.smooth(scores(0), view(), 0.1, WEIGHT)
-    came = smoother.smooth(given, view(), 0.2, WEIGHT)
+    smoother.smooth(scores(0), view(), 0.1, WEIGHT, CELL)
+    came = smoother.smooth(given, view(), 0.2, WEIGHT, CELL)
     for name, array in kept.items():
         np.testing.assert_array_equal(given[name], array)
         assert came[name].dtype == np.float32
@@ -86,7 +87,7 @@ def test_another_size_of_view_or_scores_begins_anew() -> None:
     smoothed(smoother, 0, view(), 0.1)
     assert_equal(smoothed(smoother, 1, np.zeros((64, 64, 3), np.uint8), 0.2), scores(1))
     other = {name: array[:3] for name, array in scores(2).items()}
-    assert_equal(smoother.smooth(other, np.zeros((64, 64, 3), np.uint8), 0.3, WEIGHT), other)
+    assert_equal(smoother.smooth(other, np.zeros((64, 64, 3), np.uint8), 0.3, WEIGHT, CELL), other)
 
 
 def test_only_cells_where_something_moves_and_those_beside_them_begin_anew() -> None:
@@ -101,6 +102,20 @@ def test_only_cells_where_something_moves_and_those_beside_them_begin_anew() -> 
     for name, array in scores(1).items():
         np.testing.assert_allclose(came[name][fresh], array[fresh], rtol=0, atol=1e-6)
         np.testing.assert_allclose(came[name][~fresh], mean[name][~fresh], rtol=0, atol=1e-6)
+
+
+def test_motion_is_where_its_cell_is_also_where_cells_hang_over_the_input() -> None:
+    smoother, size, cell = TemporalSmoother(), (161, 225), (32, 32)  # 6x8 cells: the last row and column have 1 pixel each
+    before = np.zeros((*size, 3), np.uint8)
+    moved = before.copy()
+    moved[136:152, 104:120] = 255  # in cell (4, 3)
+    smoother.smooth(scores(0), before, 0.1, WEIGHT, cell)
+    came = smoother.smooth(scores(1), moved, 0.2, WEIGHT, cell)
+    fresh = np.zeros(GRID, bool)
+    fresh[3:6, 2:5] = True
+    for name, array in scores(1).items():
+        np.testing.assert_allclose(came[name][fresh], array[fresh], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(came[name][~fresh], mean_of(range(2))[name][~fresh], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("colour", range(3), ids=["red", "green", "blue"])
@@ -121,15 +136,15 @@ def test_noise_of_a_camera_is_no_motion_and_a_pan_is() -> None:
 
     still, pan = TemporalSmoother(), TemporalSmoother()
     for smoother, second in ((still, view()), (pan, np.roll(view(), 6, axis=1))):
-        smoother.smooth(scores(0), noisy(view()), 0.1, WEIGHT)
-        came = smoother.smooth(scores(1), noisy(second), 0.2, WEIGHT)
+        smoother.smooth(scores(0), noisy(view()), 0.1, WEIGHT, CELL)
+        came = smoother.smooth(scores(1), noisy(second), 0.2, WEIGHT, CELL)
         assert_equal(came, scores(1) if smoother is pan else mean_of(range(2)))
 
 
 def test_scores_that_are_not_finite_spoil_no_later_frame() -> None:
     smoother = TemporalSmoother()
     broken = {name: np.full_like(array, np.nan) for name, array in scores(0).items()}
-    came = smoother.smooth(broken, view(), 0.1, WEIGHT)
+    came = smoother.smooth(broken, view(), 0.1, WEIGHT, CELL)
     assert np.isnan(came["class_logits"]).all()
     assert_equal(smoothed(smoother, 1, view(), 0.2), scores(1))
     assert_equal(smoothed(smoother, 2, view(), 0.3), mean_of(range(1, 3)))

@@ -391,3 +391,6 @@ def test_how_close_outputs_are():
     labels = np.array([1, 2, 3, 4])
     assert closeness([labels], [np.array([1, 2, 3, 0])]) == 0.75
     assert closeness([labels, np.array([2.0, -2.0])], [labels, np.array([2.0, -1.0])]) == 0.875
+    association = np.array([2.0, nb.BORDER, -2.0, nb.BORDER])
+    assert closeness([association], [np.array([0.0, nb.BORDER, 0.0, nb.BORDER])]) == 0.0
+    assert closeness([np.zeros(2)], [np.zeros(2)]) == 1.0

@@ -46,6 +46,7 @@ def test_a_file_of_format_1_is_of_the_form_labels(tmp_path: Path) -> None:
             "3x4 cells of 4x8 pixels does not cover an input of 24x32; a superpixel_grid of at least 6x4 does",
         ),
         ({"superpixel_grid": "[300, 300]"}, "at most 65535"),
+        ({"feature_cell": "[2048, 1024]"}, "3x4 cells of 2048x1024 pixel features are 25165824, expected at most 16777216"),
         (
             {"class_names": '["a", "b"]', "palette": "[[0, 0, 0], [1, 1, 1]]"},
             "output class_logits is class_logits float32 [B, 3, 4, 4], expected float32 or float16 [B, 3, 4, 2]",

@@ -45,6 +45,7 @@ def test_damaged_files_are_refused_in_one_line_or_still_make_sense(write, tmp_pa
         ({"palette": "[" * 3000 + "]" * 3000}, "metadata palette is"),
         ({"class_names": '["a", "b", "c", "\\ud800"]'}, "different names"),
         ({"class_names": json.dumps(["a" * 201, "b", "c", "d"])}, "different names"),
+        ({"class_names": json.dumps(["a\n", "b", "c", "d"])}, "different names without control characters"),
         ({"normalization": '{"mean": [NaN, 0, 0], "std": [1, 1, 1]}'}, "metadata normalization is"),
         ({"normalization": '{"mean": [0, 0, 0], "std": [1e999, 1, 1]}'}, "metadata normalization is"),
         ({"input_size": "[1000000000, 1000000000]"}, "expected JSON [height, width], 1 to 16384"),
@@ -59,6 +60,12 @@ def test_metadata_that_was_made_to_hurt_is_refused(
     tmp_path: Path, changes: dict[str, str | None], message: str
 ) -> None:
     assert message in refusal(write_tiny_model(tmp_path / "m.onnx", changes=changes))
+
+
+def test_control_characters_reach_no_terminal(tmp_path: Path) -> None:
+    texts: dict[str, str | None] = {"name": "a\nb\x1b[31m", "license": "MIT\r\n", "training_data": "Räume, 部屋"}
+    info = read_model_info(write_tiny_model(tmp_path / "m.onnx", changes=texts))
+    assert (info.name, info.license, info.training_data) == ("a?b?[31m", "MIT??", "Räume, 部屋")
 
 
 def test_a_name_that_no_file_can_have_is_refused_in_one_line() -> None:

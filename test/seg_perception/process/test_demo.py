@@ -162,6 +162,8 @@ def test_images_that_share_a_stamp_cannot_be_paired_and_it_says_so(
         (["--model", "/nowhere/m.onnx"], "/nowhere/m.onnx"),
         (["--bag", "/nowhere/b.mcap"], "bag /nowhere/b.mcap does not exist"),
         (["--seconds", "-1"], "--seconds is -1, expected 0 or more"),
+        (["--seconds", "nan"], "--seconds is nan, expected 0 or more"),
+        (["--label-topic", "/nope"], "has no topic '/nope'; it has: "),
         (["--rate", "0"], "--rate is 0, expected 0.01 to 100"),
         (["--image-topic", "/nope"], "has no topic '/nope'; it has: /camera/image_raw/compressed"),
     ],
