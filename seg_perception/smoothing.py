@@ -78,7 +78,7 @@ def _still(
     before: np.ndarray, now: np.ndarray, grid: tuple[int, int], cell: tuple[int, int], motion: float
 ) -> np.ndarray:
     """1.0 in the cells of the grid where nothing moves, nor in the cells beside them: float32 [R, C]."""
-    difference = cv2.absdiff(before, now).astype(np.float32)
+    difference: np.ndarray = cv2.absdiff(before, now).astype(np.float32)
     below, right = (
         max(0, cells * pixels // REDUCTION - side)
         for cells, pixels, side in zip(grid, cell, difference.shape[:2], strict=True)

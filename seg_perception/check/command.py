@@ -59,7 +59,8 @@ def as_text(found: list[Finding]) -> str:
             lines.append(f"  {'':<{width}}  {finding.state}: {finding.why}")
             lines.append(f"  {'':<{width}}  repair:  {finding.repair}")
     problems, warnings = (sum(f.state == state for f in found) for state in ("problem", "warning"))
-    lines.append(f"{problems} problems, {warnings} warnings")
+    plural = ["" if count == 1 else "s" for count in (problems, warnings)]
+    lines.append(f"{problems} problem{plural[0]}, {warnings} warning{plural[1]}")
     return "\n".join(lines)
 
 

@@ -130,7 +130,8 @@ def read_model_info(path: str | Path) -> ModelInfo:
             f"(the first: {header.external_weights[0]}); a deployment model is one file; {EXPORT_HINT}"
         )
     fields = _MetadataReader(path, metadata)
-    class_names = fields.read("class_names", _class_names, f"a JSON list of 1 to {MAX_CLASSES} different names without control characters")
+    names = f"a JSON list of 1 to {MAX_CLASSES} different names without control characters"
+    class_names = fields.read("class_names", _class_names, names)
     palette = fields.read("palette", _palette, "a JSON list of [r, g, b] with values 0 to 255")
     input_size = fields.read("input_size", _size, f"JSON [height, width], 1 to {MAX_SIDE}")
     if len(palette) != len(class_names):
