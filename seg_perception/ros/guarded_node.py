@@ -50,5 +50,5 @@ class GuardedNode(Protocol):
         """Whether TensorRT tells of progress in building an engine, which may take long."""
 
     @property
-    def is_loading(self) -> bool:
-        """Whether somebody loads another model, whose engine is a new one in any case."""
+    def is_changing_model(self) -> bool:
+        """Whether another model, prepared already, waits for the frame in hand to take its place."""

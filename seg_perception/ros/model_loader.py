@@ -61,12 +61,17 @@ class ModelLoader:
     Args:
         node: that the service is on.
         host: the node's side of it.
+
+    Attributes:
+        busy: what it is at; empty: nothing.
+        is_changing: whether a model that is open waits for the frame in hand to take the other's place.
     """
 
     def __init__(self, node: LifecycleNode, host: ModelHost) -> None:
         self._node = node
         self._host = host
         self.busy = ""
+        self.is_changing = False
         # In the node's own group an answer that takes seconds would hold up every other callback.
         node.create_service(Trigger, "~/load_model", self._load, callback_group=ReentrantCallbackGroup())
 
@@ -91,6 +96,7 @@ class ModelLoader:
             warm_ms = await in_background(self._node, lambda: self._opened(segmenter), "loading a model")
             if self._host.slot is not slot:
                 raise SlotClosedError("the node let its model go while another one was loaded")
+            self.is_changing = True
             self._host.prepare_model(segmenter)
             before, waited_ms = await in_background(
                 self._node, lambda: self._replace(slot, segmenter), "changing models"
@@ -102,7 +108,7 @@ class ModelLoader:
             in_background(self._node, segmenter.close, "closing a model")
             return self._refuse(response, error)
         finally:
-            self.busy = ""
+            self.busy, self.is_changing = "", False
         self._host.model_loaded(segmenter)
         in_background(self._node, before.close, "closing a model")
         response.success = True

@@ -288,9 +288,9 @@ class SegmentationNode(LifecycleNode):
         return Limits(self._settings.values.hang_timeout_s, self._settings.values.hang_restarts)
 
     @property
-    def is_loading(self) -> bool:
-        """Whether `~/load_model` is at work."""
-        return bool(self._loader.busy)
+    def is_changing_model(self) -> bool:
+        """Whether a model that `~/load_model` has opened waits for the frame in hand."""
+        return self._loader.is_changing
 
     @property
     def is_building(self) -> bool:

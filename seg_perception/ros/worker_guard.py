@@ -192,9 +192,7 @@ class WorkerGuard:
         elif not worker.is_alive:
             self._node.get_logger().error("the worker thread has ended by itself; another one goes on")
             self._go_on()
-        elif self._restart is not None or self._host.is_loading:
-            pass  # another engine comes in any case
-        elif self._plan.fails_too_often(worker.engine_failures):
+        elif self._restart is None and self._plan.fails_too_often(worker.engine_failures):
             failed = f"failed {worker.engine_failures} images in a row"
             self._node.get_logger().error(f"the engine {failed}: starting it anew")
             self._start_anew(failed, keeps_serving=True)
@@ -269,8 +267,8 @@ class WorkerGuard:
         self._opening = restart.thread
 
     def _opened(self, restart: EngineRestart, segmenter: Segmenter, error: Exception | None) -> None:
-        if restart.keeps_serving and self._host.is_loading and restart is self._restart:
-            self._restart = None  # the model that is loaded has an engine of its own
+        if restart.keeps_serving and self._host.is_changing_model and restart is self._restart:
+            self._restart = None  # that model has an engine of its own
         if restart is not self._restart or error is not None or self._slot is None:
             in_thread(segmenter.close, "closing a model")
             if restart is self._restart and error is not None:

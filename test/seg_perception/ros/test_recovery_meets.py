@@ -78,11 +78,8 @@ def test_a_model_that_is_loaded_as_the_engine_fails_stays_and_has_its_own_classe
     asking.start()
     process.wait_for("loading model other")
     if not fails_first:
-        for _ in range(30):
-            camera.publish(PICTURE)
-            time.sleep(0.02)
-        assert "anew" not in "".join(process.lines)  # the other model's engine is a new one
-    process.make("throw 1")  # engines are opened now: of the other model, and where it failed first of the one before
+        fails_until_it_is_started_anew(process, camera)
+    process.make("throw 1")  # engines of both models are opened now
     asking.join(timeout=START_S)
     assert answers[0].success, answers[0].message
     serve_again(camera)
