@@ -33,6 +33,7 @@ from seg_models.segmentation_model import SegmentationModel
 from seg_models.training.recipe import Recipe, read_recipe
 from seg_perception.segmenter import Segmenter
 
+LETTER = 6.3  # pixels of the plot, on the average
 RECIPES = Path(__file__).parents[1] / "config" / "recipes"
 HEADS = {  # name: recipe
     "linear": "camvid_linear_lite0",
@@ -148,11 +149,16 @@ def plot(mious: Mapping[str, list[float]], times: Mapping[str, list[float]]) -> 
         parts.append(f'<text x="50" y="{py + 4:.0f}" text-anchor="end">{y:.1f}</text>')
     parts.append('<path d="M60 20V340H640" fill="none" stroke="black"/>')
     parts.append('<text x="340" y="380" text-anchor="middle">ms an image</text><text x="20" y="14">mIoU %</text>')
-    for name, (x, ys) in points.items():
+    labels: list[tuple[float, float, float]] = []  # left, right, height of those that stand
+    for name, (x, ys) in sorted(points.items(), key=lambda point: -point[1][0]):  # the slowest first: the others make way
         for y in ys:
             px, py = place(x, y)
             parts.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.5" fill="#1f77b4" fill-opacity="0.6"/>')
         px, py = place(x, statistics.median(ys))
+        right_end = px + 7 + LETTER * len(name)
+        while any(px < end and begin < right_end and abs(py - other) < 13 for begin, end, other in labels):
+            py += 13
+        labels.append((px, right_end, py))
         parts.append(f'<text x="{px + 7:.1f}" y="{py + 4:.1f}">{name}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
