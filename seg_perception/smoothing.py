@@ -11,7 +11,8 @@ import numpy as np
 
 LONGEST_GAP_S = 0.5  # between two frames of one scene; after it, and where stamps go back, the mean begins anew
 REDUCTION = 4  # pixels of the network's input that are one pixel of the comparison, down and across: noise averages out
-MOTION = 3.0  # grey levels by which a cell of that differs where something has moved; noise of 8 levels gives 2
+WINDOW = 32  # pixels of the network's input; the mean over a smaller square would take noise for motion
+MOTION = 3.0  # grey levels by which such a window differs where something has moved; noise of 8 levels gives 2
 
 
 class TemporalSmoother:
@@ -77,7 +78,10 @@ def _view_of(image: np.ndarray) -> np.ndarray:
 def _still(
     before: np.ndarray, now: np.ndarray, grid: tuple[int, int], cell: tuple[int, int], motion: float
 ) -> np.ndarray:
-    """1.0 in the cells of the grid where nothing moves, nor in the cells beside them: float32 [R, C]."""
+    """1.0 in the cells of the grid where nothing moves, nor in the cells beside them: float32 [R, C].
+
+    Cells smaller than WINDOW are looked at together, each in all the squares of such cells that it is in.
+    """
     difference: np.ndarray = cv2.absdiff(before, now).astype(np.float32)
     below, right = (
         max(0, cells * pixels // REDUCTION - side)
@@ -85,6 +89,12 @@ def _still(
     )
     if below or right:
         difference = cv2.copyMakeBorder(difference, 0, below, 0, right, cv2.BORDER_REPLICATE)
-    by_cell = cv2.resize(difference, grid[::-1], interpolation=cv2.INTER_AREA).max(-1)  # of the colour that says most
-    moves = cv2.dilate((by_cell > motion).astype(np.uint8), np.ones((3, 3), np.uint8))
+    by_cell = cv2.resize(difference, grid[::-1], interpolation=cv2.INTER_AREA)
+    rows, columns = (min(cells, max(1, round(WINDOW / pixels))) for cells, pixels in zip(grid, cell, strict=True))
+    # (r, c): of the cells r to r + rows - 1 and c to c + columns - 1, and of the colour that says most.
+    windows = cv2.blur(by_cell, (columns, rows), anchor=(0, 0)).max(-1)
+    windows[grid[0] - rows + 1 :] = windows[:, grid[1] - columns + 1 :] = 0.0  # that would begin too late to be whole
+    # A cell is in the windows that begin up to rows - 1 above it; with those beside it, up to rows above and 1 below.
+    beside = np.ones((rows + 2, columns + 2), np.uint8)
+    moves = cv2.dilate((windows > motion).astype(np.uint8), beside, anchor=(columns, rows))
     return 1.0 - moves.astype(np.float32)

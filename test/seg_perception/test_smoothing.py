@@ -9,8 +9,8 @@ import pytest
 from seg_perception.smoothing import LONGEST_GAP_S, TemporalSmoother
 
 GRID, CLASSES, FEATURES = (6, 8), 3, 4
-SIZE = (96, 128)  # of the network's input
-CELL = (16, 16)  # pixels of it
+SIZE = (192, 256)  # of the network's input
+CELL = (32, 32)  # pixels of it
 WEIGHT = 0.8
 
 
@@ -94,7 +94,7 @@ def test_only_cells_where_something_moves_and_those_beside_them_begin_anew() -> 
     smoother = TemporalSmoother()
     smoothed(smoother, 0, view(), 0.1)
     moved = view()
-    moved[32:48, 48:64] = 255 - moved[32:48, 48:64]  # cell (2, 3)
+    moved[64:96, 96:128] = 255 - moved[64:96, 96:128]  # cell (2, 3)
     came = smoothed(smoother, 1, moved, 0.2)
     fresh = np.zeros(GRID, bool)
     fresh[1:4, 2:5] = True
@@ -102,6 +102,24 @@ def test_only_cells_where_something_moves_and_those_beside_them_begin_anew() -> 
     for name, array in scores(1).items():
         np.testing.assert_allclose(came[name][fresh], array[fresh], rtol=0, atol=1e-6)
         np.testing.assert_allclose(came[name][~fresh], mean[name][~fresh], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("pixels", [16, 32])
+def test_cells_of_any_size_tell_strong_noise_from_motion(pixels: int) -> None:
+    rng = np.random.default_rng(0)
+    cell, grid = (pixels, pixels), (SIZE[0] // pixels, SIZE[1] // pixels)
+    ones = {"association": np.ones((*grid, FEATURES, 9), np.float32), "class_logits": np.ones((*grid, 3), np.float32)}
+    first, second = (np.clip(view() + rng.normal(0, 8, view().shape), 0, 255).astype(np.uint8) for _ in range(2))
+    second[96:112, 64:80] = 255 - view()[96:112, 64:80]
+    smoother = TemporalSmoother()
+    smoother.smooth({name: 0 * array for name, array in ones.items()}, first, 0.1, WEIGHT, cell)
+    came = smoother.smooth(ones, second, 0.2, WEIGHT, cell)["class_logits"][..., 0]
+    begun = came == 1.0
+    rows, columns = slice(96 // pixels, -(-112 // pixels)), slice(64 // pixels, -(-80 // pixels))
+    assert begun[rows, columns].all()
+    begun[max(0, rows.start - 5) : rows.stop + 5, max(0, columns.start - 5) : columns.stop + 5] = False  # and beside them
+    assert not begun.any()
+    np.testing.assert_allclose(came[-1], 1 - WEIGHT, rtol=0, atol=1e-6)
 
 
 def test_motion_is_where_its_cell_is_also_where_cells_hang_over_the_input() -> None:
