@@ -76,11 +76,10 @@ class Contestants:
 
         self._segmenter.segment(image, False, False, smooth=note)
         (outputs, network), self._stamp_s = seen[0], self._stamp_s + PERIOD_S
-        geometry = self._painter.geometry
         masks = []
         for (weight, _), smoother in zip(self.columns, self._smoothers, strict=True):
             begin_s = perf_counter()
-            smooth = smoother.smooth(outputs, network, self._stamp_s, weight, geometry.cell)
+            smooth = smoother.smooth(outputs, network, self._stamp_s, weight, self._painter.geometry.cell)
             self.smoothing_ms.append(1e3 * (perf_counter() - begin_s))
             size = (image.shape[0], image.shape[1])
             painted = self._painter.paint(smooth["association"], smooth["class_logits"], size, True, False, False)

@@ -288,17 +288,17 @@ class Segmenter:
         """Of the form `association`: painted at `size` (H, W)."""
         assert self._painter is not None
         class_logits = outputs["class_logits"][0]
-        other = f"model {self.info.name} gave other outputs than its file declares"
-        if class_logits.shape[-1] != self.info.num_classes:  # a file may leave sizes open
-            raise EngineError(f"{other}: scores of {class_logits.shape[-1]} classes, and it names {self.info.num_classes}")
-        if not (labels or confidence or superpixels):
-            return Segmentation(_NOTHING, class_logits=class_logits)
         try:
+            classes = self.info.num_classes
+            if class_logits.shape[-1] != classes:  # a file may leave sizes open
+                raise ValueError(f"scores of {class_logits.shape[-1]} classes, and it names {classes}")
+            if not (labels or confidence or superpixels):
+                return Segmentation(_NOTHING, class_logits=class_logits)
             painted = self._painter.paint(
                 outputs["association"][0], class_logits, size, labels, confidence, superpixels
             )
         except ValueError as error:
-            raise EngineError(f"{other}: {error}") from error
+            raise EngineError(f"model {self.info.name} gave other outputs than its file declares: {error}") from error
         return Segmentation(
             _NOTHING if painted.labels is None else painted.labels,
             painted.confidence,

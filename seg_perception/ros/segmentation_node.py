@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -211,12 +211,12 @@ class SegmentationNode(LifecycleNode):
     def make_segmenter(self) -> Segmenter:
         """As the parameters ask for; not open. Raises what `Segmenter` does, and ClassMapError."""
         self._settings.refresh()
-        return self._made(self._settings.values)
+        return self._made(self._settings.values, self._settings.values.engine)
 
-    def _made(self, values: NodeParameters) -> Segmenter:
+    def _made(self, values: NodeParameters, engine: str) -> Segmenter:
         self._build = BuildReports(self.get_logger().info, self._publish_diagnostics)
         segmenter = Segmenter(
-            values.model_path, values.engine, values.threads, values.precision, values.tensorrt, self._build
+            values.model_path, engine, values.threads, values.precision, values.tensorrt, self._build
         )
         self._origins[segmenter] = Origin(values, _class_map(values, segmenter.info))
         return segmenter
@@ -265,9 +265,7 @@ class SegmentationNode(LifecycleNode):
 
     def make_again(self, engine: str) -> Segmenter:
         """A segmenter as the one that serves, with another engine; not open. Raises what `make_segmenter` does."""
-        segmenter = self._made(replace(self._loaded, engine=engine))
-        self._origins[segmenter] = replace(self._origins[segmenter], values=self._loaded)
-        return segmenter
+        return self._made(self._loaded, engine)
 
     def model_renewed(self) -> None:
         """A segmenter made again serves: let go of what belonged to the one before."""

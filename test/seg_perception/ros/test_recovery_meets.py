@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
+from concurrent.futures import Future
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +37,15 @@ def fails_until_it_is_started_anew(process: TroubledProcess, camera: Camera) -> 
         return "images in a row: starting it anew" in "".join(process.lines)
 
     wait_until(is_told, START_S, "a new start")
+
+
+def asked_to_load(ros_node: Any, name: str) -> Future[Any]:
+    """The answer of load_model to come, asked for in a thread of its own."""
+    answer: Future[Any] = Future()
+    threading.Thread(
+        target=lambda: answer.set_result(call_trigger(ros_node, name, "load_model")), daemon=True
+    ).start()
+    return answer
 
 
 def test_an_engine_that_fails_then_hangs_as_the_new_one_waits_for_it_is_replaced(troubled, ros_node):
@@ -73,15 +84,13 @@ def test_a_model_that_is_loaded_as_the_engine_fails_stays_and_has_its_own_classe
         fails_until_it_is_started_anew(process, camera)
     process.make("hang-loading\nthrow 1")
     assert set_parameter(ros_node, name, "model", str(other)).successful
-    answers = []
-    asking = threading.Thread(target=lambda: answers.append(call_trigger(ros_node, name, "load_model")), daemon=True)
-    asking.start()
+    answer = asked_to_load(ros_node, name)
     process.wait_for("loading model other")
     if not fails_first:
         fails_until_it_is_started_anew(process, camera)
     process.make("throw 1")  # engines of both models are opened now
-    asking.join(timeout=START_S)
-    assert answers[0].success, answers[0].message
+    answered = answer.result(timeout=START_S)
+    assert answered.success, answered.message
     serve_again(camera)
     time.sleep(1.0)  # for what may come late
     assert_serves(camera)
@@ -109,13 +118,11 @@ def test_a_threshold_that_was_changed_holds_for_an_engine_that_is_started_anew(t
     camera.connect()
     assert holds()
     process.make("hang-loading")
-    answers = []
-    asking = threading.Thread(target=lambda: answers.append(call_trigger(ros_node, "sure", "load_model")), daemon=True)
-    asking.start()
+    answer = asked_to_load(ros_node, "sure")
     process.wait_for("loading model")
     assert set_parameter(ros_node, "sure", "confidence_threshold", 0.0).successful  # the model was read before
     process.make("")
-    asking.join(timeout=START_S)
-    assert answers[0].success, answers[0].message
+    answered = answer.result(timeout=START_S)
+    assert answered.success, answered.message
     assert_serves(camera)
     end(process)
